@@ -1,0 +1,117 @@
+//! The cascade: coarse → gate → gather → fine for one frame, on any engine. The only place where the steps meet, so `classify`,
+//! `eval`, `visualize` and `run` cannot decide differently.
+
+use std::time::Instant;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::frame::{Choice, CoarseOutput, Inputs, Stage, Timing};
+use crate::{gate, gather};
+
+/// Everything known about the last decided frame. Its buffers are reused from frame to frame.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The stage that gave the answer.
+    pub stage: Stage,
+    /// The winning class.
+    pub label: usize,
+    /// `max softmax` of the logits that answered.
+    pub confidence: f32,
+    /// `[classes]`: softmax of the logits that answered.
+    pub probabilities: Vec<f32>,
+    /// The coarse stage's output; always computed.
+    pub coarse: CoarseOutput,
+    /// `max softmax(coarse logits)`: what the gate compared with η.
+    pub coarse_confidence: f32,
+    /// The chosen cells; meaningful only where `stage` is [`Stage::Fine`].
+    pub choice: Choice,
+    /// `[classes]`: fine logits; meaningful only where `stage` is [`Stage::Fine`].
+    pub fine_logits: Vec<f32>,
+    /// Time per step; `preprocess_ms` is the caller's.
+    pub timing: Timing,
+}
+
+/// An engine with a threshold.
+pub struct Cascade {
+    engine: Box<dyn Engine>,
+    threshold: f32,
+    verdict: Verdict,
+}
+
+impl Cascade {
+    /// Decides with `engine` at the threshold η (`0` never refines, above `1` always does).
+    pub fn new(engine: Box<dyn Engine>, threshold: f32) -> Self {
+        let verdict = Verdict {
+            stage: Stage::Coarse,
+            label: 0,
+            confidence: 0.0,
+            probabilities: Vec::new(),
+            coarse: CoarseOutput::default(),
+            coarse_confidence: 0.0,
+            choice: Choice::default(),
+            fine_logits: Vec::new(),
+            timing: Timing::default(),
+        };
+        Self { engine, threshold, verdict }
+    }
+
+    /// The engine beneath.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// The threshold η in force.
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// Sets η for the frames to come.
+    pub fn set_threshold(&mut self, threshold: f32) {
+        self.threshold = threshold;
+    }
+
+    /// Decides one frame: the fine stage runs only where the gate asks for it. The verdict stays valid until the next call.
+    ///
+    /// # Errors
+    /// What the engine reports.
+    pub fn decide(&mut self, inputs: &Inputs) -> Result<&Verdict> {
+        let verdict = &mut self.verdict;
+        let mut clock = Lap::start();
+        self.engine.coarse(&inputs.coarse, &mut verdict.coarse)?;
+        verdict.timing = Timing { coarse_ms: clock.lap_ms(), ..Timing::default() };
+
+        gate::softmax(&verdict.coarse.logits, &mut verdict.probabilities);
+        (verdict.label, verdict.coarse_confidence) = gate::argmax(&verdict.probabilities);
+        verdict.confidence = verdict.coarse_confidence;
+        verdict.stage = gate::decide(verdict.coarse_confidence, self.threshold);
+        verdict.timing.gate_ms = clock.lap_ms();
+
+        if verdict.stage == Stage::Fine {
+            gather::choose(&verdict.coarse.class_attention, self.engine.geometry().informative(), &mut verdict.choice);
+            verdict.timing.gather_ms = clock.lap_ms();
+            self.engine.fine(&inputs.fine, &verdict.choice, &mut verdict.fine_logits)?;
+            verdict.timing.fine_ms = clock.lap_ms();
+            gate::softmax(&verdict.fine_logits, &mut verdict.probabilities);
+            (verdict.label, verdict.confidence) = gate::argmax(&verdict.probabilities);
+        }
+        Ok(&self.verdict)
+    }
+}
+
+/// A stopwatch that starts again at every reading.
+pub struct Lap(Instant);
+
+impl Lap {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Milliseconds since the start or the last reading.
+    pub fn lap_ms(&mut self) -> f64 {
+        let now = Instant::now();
+        let elapsed = now - self.0;
+        self.0 = now;
+        elapsed.as_secs_f64() * 1e3
+    }
+}

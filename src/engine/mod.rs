@@ -1,0 +1,28 @@
+//! The engines: what runs the two stages. One trait, one implementation per backend.
+
+use crate::error::Result;
+use crate::frame::{Choice, CoarseOutput};
+use crate::model::Geometry;
+
+/// Runs the two stages of one model. The features and embeddings of the last coarse pass stay inside, so a fine pass
+/// always belongs to the coarse pass before it.
+pub trait Engine: Send {
+    /// The shape of the model.
+    fn geometry(&self) -> &Geometry;
+
+    /// One coarse pass over `image` (`[3, gP, gP]`, normalised). Reuses the memory of `output`.
+    ///
+    /// # Errors
+    /// When `image` has another length, or the backend fails.
+    fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()>;
+
+    /// One fine pass over `image` (`[3, 2gP, 2gP]`, normalised) with the cells of `choice`, reusing the last coarse pass.
+    /// `logits` becomes `[classes]`; its memory is reused.
+    ///
+    /// # Errors
+    /// When `image` or `choice` do not fit the geometry, no coarse pass came before, or the backend fails.
+    fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()>;
+
+    /// One line for a person: backend, instruction set, threads.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,17 @@
+//! CF-ViT on edge devices: a coarse pass over every frame, a fine pass only where it is needed.
+//!
+//! `ARCHITECTURE.md` is the map. A frame moves forward through `capture → preprocess → coarse → gate → gather → fine →
+//! report`; a module uses only what stands above it in this list.
+
+pub mod error;
+pub mod frame;
+
+pub mod model;
+
+pub mod engine;
+pub mod gate;
+pub mod gather;
+
+pub mod cascade;
+
+pub mod cli;
