@@ -2,6 +2,7 @@
 //! `cargo run --example hostile-corpus DIR` writes it to a folder; `tests/hostile_inputs.rs` replays it.
 
 #![allow(dead_code, reason = "each user of this module needs another part of it")]
+#![allow(clippy::unwrap_used, reason = "test code, which clippy does not see where an example includes it")]
 
 pub mod models;
 pub mod models_package;
@@ -23,7 +24,7 @@ pub struct Case {
 /// For damage that by chance leaves a valid file: an error or a sound result, but no panic.
 pub const MAY_BE_VALID: &str = "\0may be valid";
 
-/// Everything.
+/// Everything: one corpus per kind of file.
 pub fn corpus() -> Vec<Case> {
     let corpora = [models::corpus()];
     corpora.into_iter().flatten().collect()
