@@ -28,12 +28,11 @@ struct Cli {
     command: Command,
 }
 
+/// The help of each is the documentation of its `Args`.
 #[derive(Subcommand)]
 enum Command {
     Eval(eval::Args),
-    /// Show what a model is: family, geometry, cost of each stage, labels, stored results
     Inspect(inspect::Args),
-    /// Turn a checkpoint into an engine package
     Import(import::Args),
     Run(run::Args),
 }
