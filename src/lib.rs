@@ -16,4 +16,6 @@ pub mod gather;
 
 pub mod cascade;
 
+pub mod report;
+
 pub mod cli;

@@ -1,7 +1,11 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod classify;
 mod import;
 mod inspect;
+mod pictures;
+mod session;
+mod visualize;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -25,6 +29,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say what is in pictures, and which stage of the model knew
+    Classify(classify::Args),
+    /// Draw what the model looked at: a PNG per picture
+    Visualize(visualize::Args),
     /// Show what a model is: family, geometry, cost of each stage, labels, stored results
     Inspect(inspect::Args),
     /// Turn a checkpoint into an engine package
@@ -50,6 +58,8 @@ pub struct ModelArgs {
 pub fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     report(match Cli::parse().command {
+        Command::Classify(args) => classify::run(args),
+        Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
     })

@@ -41,11 +41,13 @@ impl Preprocess {
     pub fn new(geometry: &Geometry, crop: f64) -> Result<Self> {
         let side = geometry.fine_side();
         if !(2..=MAX_SIDE).contains(&side) || side % 2 != 0 {
-            let message = format!("the model reads pictures of {side}×{side} pixels, expected an even side up to {MAX_SIDE}");
+            let message =
+                format!("the model reads pictures of {side}×{side} pixels, expected an even side up to {MAX_SIDE}");
             return Err(Error::new(Kind::Model, message));
         }
         if !(MIN_CROP..=1.0).contains(&crop) {
-            let message = format!("the crop ratio is {crop}, expected {MIN_CROP} to 1 (the published models use 0.875 and 0.9)");
+            let message =
+                format!("the crop ratio is {crop}, expected {MIN_CROP} to 1 (the published models use 0.875 and 0.9)");
             return Err(Error::new(Kind::Usage, message));
         }
         Ok(Self {

@@ -105,12 +105,14 @@ fn pass(
     };
     let source = ImageRef::new(side(source_size.width)?, side(source_size.height)?, source, PixelType::U8x3)
         .map_err(|e| failed(e.into()))?;
-    let mut target =
-        Image::from_slice_u8(side(target_size.width)?, side(target_size.height)?, target, PixelType::U8x3)
-            .map_err(|e| failed(e.into()))?;
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .crop(from.left, from.top, from.width, from.height);
+    let mut target = Image::from_slice_u8(side(target_size.width)?, side(target_size.height)?, target, PixelType::U8x3)
+        .map_err(|e| failed(e.into()))?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(
+        from.left,
+        from.top,
+        from.width,
+        from.height,
+    );
     resizer.resize(&source, &mut target, &options).map_err(|e| failed(e.into()))
 }
 

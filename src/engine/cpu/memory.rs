@@ -181,9 +181,7 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_and_are_aligned_across_chunks() {
         let mut arena = Arena::default();
-        let blocks: Vec<Block> = (0..5)
-            .map(|i| arena.store(CHUNK / 3 + 7 * i, |block| block.fill(i as f32)))
-            .collect();
+        let blocks: Vec<Block> = (0..5).map(|i| arena.store(CHUNK / 3 + 7 * i, |block| block.fill(i as f32))).collect();
         for (i, block) in blocks.iter().enumerate() {
             assert!(block.iter().all(|&x| x == i as f32));
             assert_eq!(block.as_ptr() as usize % ALIGN, 0);

@@ -31,9 +31,8 @@ pub fn physical_cores() -> usize {
     let topology = |cpu: usize, file: &str| {
         std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/{file}")).ok()
     };
-    let mut cores: Vec<(String, String)> = (0..1024)
-        .map_while(|cpu| Some((topology(cpu, "physical_package_id")?, topology(cpu, "core_id")?)))
-        .collect();
+    let mut cores: Vec<(String, String)> =
+        (0..1024).map_while(|cpu| Some((topology(cpu, "physical_package_id")?, topology(cpu, "core_id")?))).collect();
     cores.sort();
     cores.dedup();
     if cores.is_empty() { logical } else { cores.len().min(logical) }

@@ -110,7 +110,8 @@ impl Pool {
         let mut pool = Self { shared, workers: Vec::new() };
         for thread in 1..threads {
             let shared = Arc::clone(&pool.shared);
-            let handle = thread::Builder::new().name(format!("engine-{thread}")).spawn(move || work(&shared, thread))?;
+            let handle =
+                thread::Builder::new().name(format!("engine-{thread}")).spawn(move || work(&shared, thread))?;
             pool.workers.push((handle.thread().clone(), Some(handle)));
         }
         Ok(pool)

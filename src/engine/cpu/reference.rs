@@ -30,7 +30,9 @@ pub fn random_tensors(geometry: &Geometry, seed: u64) -> Tensors {
         let mut data = noise.vec(shape.iter().product());
         let (mid, spread) = match name.as_str() {
             _ if name.ends_with("running_var") => (1.0, 0.5),
-            _ if name.contains("norm") && name.ends_with("weight") || name.contains(".bn") && name.ends_with("weight") => {
+            _ if name.contains("norm") && name.ends_with("weight")
+                || name.contains(".bn") && name.ends_with("weight") =>
+            {
                 (1.0, 0.3)
             }
             _ if name.contains("qkv.weight") => (0.0, 4.0 / fan_in.sqrt()),

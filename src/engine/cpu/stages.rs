@@ -110,9 +110,9 @@ impl CpuEngine {
         let (trunk, coarse, fine) = (&mut self.trunk, &self.coarse, &mut self.fine);
         let k = cells.len();
         trunk.exec.for_rows(fine.x.rows_mut(0..k), |i, row| row.copy_from_slice(coarse.x.row(1 + cells[i] as usize)));
-        trunk
-            .exec
-            .for_rows(fine.normed.rows_mut(0..k), |i, row| row.copy_from_slice(coarse.normed.row(1 + cells[i] as usize)));
+        trunk.exec.for_rows(fine.normed.rows_mut(0..k), |i, row| {
+            row.copy_from_slice(coarse.normed.row(1 + cells[i] as usize))
+        });
         let kv = coarse.qkv.rows(0..coarse.tokens);
         trunk.queries(block, fine, k);
         trunk.attend_and_mlp(block, fine, k, Keys::Of(kv), false, Some(&self.weights.reuse.1));

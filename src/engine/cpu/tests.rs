@@ -54,8 +54,7 @@ fn both_stages_equal_the_reference_on_every_instruction_set() {
             .collect();
         for kernels in supported() {
             for threads in [1, 2, 4] {
-                let mut engine =
-                    CpuEngine::with_kernels(model(geometry, tensors.clone()), threads, kernels).unwrap();
+                let mut engine = CpuEngine::with_kernels(model(geometry, tensors.clone()), threads, kernels).unwrap();
                 let (mut output, mut choice, mut logits) = Default::default();
                 // Frames in a row, and the fine pass twice: nothing of one pass may leak into the next.
                 for (coarse_image, fine_image) in &frames {
