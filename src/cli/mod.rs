@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod classify;
 mod eval;
 mod import;
 mod inspect;
+mod pictures;
 mod run;
-pub mod session;
+mod session;
+mod visualize;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -31,10 +34,12 @@ struct Cli {
 /// The help of each is the documentation of its `Args`.
 #[derive(Subcommand)]
 enum Command {
+    Classify(classify::Args),
+    Run(run::Args),
     Eval(eval::Args),
+    Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
-    Run(run::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -81,7 +86,9 @@ pub fn main() -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("info");
     env_logger::Builder::from_env(filter).format(log_line).init();
     report(match Cli::parse().command {
+        Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
         Command::Run(args) => run::run(args),

@@ -1,19 +1,20 @@
-//! What every subcommand that decides pictures opens first: model, preprocessing, engine, threshold.
+//! What the subcommands that decide pictures share: the model, its preprocessing and its cascade, opened from the command line.
 
 use std::path::Path;
 
 use super::{DecisionArgs, ModelArgs};
-use crate::cascade::Cascade;
-use crate::error::Result;
-use crate::frame::{Inputs, Picture};
-use crate::model::Label;
+use crate::cascade::{Cascade, Lap, Verdict};
+use crate::engine;
+use crate::error::{Error, Kind, Result};
+use crate::frame::{Inputs, Picture, Timing};
+use crate::model::{self, Geometry, Label};
 use crate::preprocess::{Preprocess, decode};
-use crate::{engine, model};
+use crate::report::text::printable;
 
 /// The threshold η where neither the command line nor the model says one.
-const DEFAULT_THRESHOLD: f32 = 0.5;
+pub const DEFAULT_THRESHOLD: f32 = 0.5;
 
-/// A model, ready to decide.
+/// A model that is ready to decide pictures, one after the other. Its memory is reused from picture to picture.
 pub struct Session {
     /// What the model is called.
     pub name: String,
@@ -23,32 +24,114 @@ pub struct Session {
     pub crop: f64,
     /// Makes the two tensors.
     pub preprocess: Preprocess,
-    /// The engine with the threshold in force.
+    /// The engine, with the threshold in force.
     pub cascade: Cascade,
+    /// The tensors of the picture prepared last.
+    pub inputs: Inputs,
+    picture: Picture,
+}
+
+/// One decided picture.
+pub struct Decision<'a> {
+    /// The answer.
+    pub verdict: &'a Verdict,
+    /// All steps, the preprocessing included.
+    pub timing: Timing,
+    /// One per class, in class order.
+    pub labels: &'a [Label],
+    /// The pixels that the network saw: `[S, S, 3]` bytes, `S` being the fine side.
+    pub cropped: &'a [u8],
 }
 
 impl Session {
-    /// Opens what the arguments name; the model's own threshold and crop ratio stand where they say nothing.
+    /// Opens the model that `args` name; the model's own threshold and crop ratio stand where `decision` says nothing.
     ///
     /// # Errors
-    /// When the model cannot be read or does not fit the engine, or an argument is out of range.
-    pub fn open(model: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
-        let threads = model.threads;
-        let model = model::open(model.model.as_deref(), model.heads)?;
-        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+    /// When the model cannot be opened, or a value does not fit it.
+    pub fn open(args: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
+        let mut model = model::open(args.model.as_deref(), args.heads)?;
         let crop = decision.crop.unwrap_or(model.crop);
         let preprocess = Preprocess::new(&model.geometry, crop)?;
-        let (name, labels) = (model.name.clone(), model.labels.clone());
-        let cascade = Cascade::new(engine::open(model, threads)?, threshold);
-        Ok(Self { name, labels, crop, preprocess, cascade })
+        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+        let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
+        let cascade = Cascade::new(engine::open(model, args.threads)?, threshold);
+        let (picture, inputs) = Default::default();
+        Ok(Self { name, labels, crop, preprocess, cascade, inputs, picture })
     }
 
-    /// Reads the picture at `path` into `picture` and makes the two tensors of it; the memory of both is reused.
+    /// The threshold η in force.
+    pub fn threshold(&self) -> f32 {
+        self.cascade.threshold()
+    }
+
+    /// The shape of the model.
+    pub fn geometry(&self) -> &Geometry {
+        self.cascade.engine().geometry()
+    }
+
+    /// Reads the picture at `path` and makes its two tensors. With `exact` it must have the model's size and is only normalised.
+    /// Gives the milliseconds that the preprocessing took, without reading and decoding.
     ///
     /// # Errors
-    /// When it cannot be read, naming the file.
-    pub fn prepare(&mut self, path: &Path, picture: &mut Picture, inputs: &mut Inputs) -> Result<()> {
-        decode::read(path, picture)?;
-        self.preprocess.run(picture, inputs).map_err(|e| e.within(format!("cannot use {}", path.display())))
+    /// When the picture cannot be read or has the wrong size, naming the file.
+    pub fn prepare(&mut self, path: &Path, exact: bool) -> Result<f64> {
+        decode::read(path, &mut self.picture)?;
+        let mut clock = Lap::start();
+        let prepared = match exact {
+            true => self.preprocess.run_exact(&self.picture, &mut self.inputs),
+            false => self.preprocess.run(&self.picture, &mut self.inputs),
+        };
+        prepared.map_err(|e| e.within(format!("cannot use the picture {}", path.display())))?;
+        Ok(clock.lap_ms())
+    }
+
+    /// Prepares the picture at `path` and decides it.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`], or when the engine fails.
+    pub fn decide(&mut self, path: &Path, exact: bool) -> Result<Decision<'_>> {
+        let preprocess_ms = self.prepare(path, exact)?;
+        let verdict = self.cascade.decide(&self.inputs)?;
+        Ok(Decision {
+            verdict,
+            timing: Timing { preprocess_ms, ..verdict.timing },
+            labels: &self.labels,
+            cropped: self.preprocess.cropped(),
+        })
+    }
+}
+
+/// The pictures that could not be read: each is named at once, the others go on, and the command fails at its end.
+#[derive(Default)]
+pub struct Failures {
+    count: usize,
+}
+
+impl Failures {
+    /// The value of `result`; `None` for a bad picture, which is printed to standard error and counted.
+    ///
+    /// # Errors
+    /// Every error that is not about one picture.
+    pub fn note<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == Kind::Image => {
+                eprintln!("error: {}", printable(&error.to_string()));
+                self.count += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The command's result after `total` pictures.
+    ///
+    /// # Errors
+    /// [`Kind::Image`] when a picture could not be read.
+    pub fn finish(self, total: usize) -> Result<()> {
+        match self.count {
+            0 => Ok(()),
+            count => Err(Error::new(Kind::Image, format!("{count} of {total} pictures could not be read, see above"))),
+        }
     }
 }

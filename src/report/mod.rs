@@ -1,11 +1,15 @@
-//! What a run tells: counters, latencies and energy, as one line a second and a summary at the end, and a record per decision.
-//! Nothing here keeps a frame waiting.
+//! What the program tells, people and other programs. Of a picture: the answer, and a drawing of what the network looked at. Of a
+//! run: counters, latencies and energy, as one line a second and a summary at the end, and a record per decision. Nothing here
+//! keeps a frame waiting.
 
+pub mod answer;
+pub mod figure;
 mod latency;
 mod line;
 mod records;
 mod reporter;
 mod tally;
+pub mod text;
 mod writer;
 
 pub use latency::{Latencies, Percentiles, Recorder};
