@@ -14,4 +14,6 @@ pub mod gather;
 
 pub mod cascade;
 
+pub mod preprocess;
+
 pub mod cli;
