@@ -3,6 +3,8 @@
 //! `ARCHITECTURE.md` is the map. A frame moves forward through `capture → preprocess → coarse → gate → gather → fine →
 //! report`; a module uses only what stands above it in this list.
 
+pub mod clock;
+pub mod episode;
 pub mod error;
 pub mod frame;
 
@@ -15,5 +17,12 @@ pub mod gather;
 pub mod cascade;
 
 pub mod preprocess;
+
+pub mod capture;
+pub mod power;
+pub mod report;
+
+pub mod pipeline;
+pub mod service;
 
 pub mod cli;

@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod run;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +23,9 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Run(run::Args),
+}
 
 /// Which model to use; shared by the subcommands that run one.
 #[derive(clap::Args)]
@@ -40,10 +44,26 @@ pub struct ModelArgs {
 /// Parses the command line, runs the subcommand, prints its error, and gives the exit code: 0 done, 1 failed, 2 wrong usage or
 /// configuration.
 pub fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let result = match Cli::parse().command {};
-    #[allow(unreachable_code)]
+    let filter = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(filter).format(log_line).init();
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+    };
     report(result)
+}
+
+/// One log line: `HH:MM:SS level message`, in local time.
+fn log_line(line: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> std::io::Result<()> {
+    let time = jiff::ZonedDateTime::now().strftime("%H:%M:%S");
+    let level = match record.level() {
+        log::Level::Error => "error",
+        log::Level::Warn => "warn",
+        log::Level::Info => "info",
+        log::Level::Debug => "debug",
+        log::Level::Trace => "trace",
+    };
+    let style = line.default_level_style(record.level());
+    writeln!(line, "{time} {style}{level}{style:#} {}", record.args())
 }
 
 /// Prints an error to standard error, as `error: …`, and turns it into the exit code.

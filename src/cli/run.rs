@@ -1,0 +1,145 @@
+//! `cfvit run`: the pipeline over a source of frames.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::ModelArgs;
+use crate::capture::{self, Options};
+use crate::cascade::Cascade;
+use crate::clock::Stop;
+use crate::error::Result;
+use crate::pipeline::{Outcome, Pipeline};
+use crate::preprocess::{self, Preprocess};
+use crate::report::Target;
+use crate::service::StopOnSignals;
+use crate::{engine, model, power};
+
+/// The threshold η where neither the command line nor the model says one.
+const DEFAULT_THRESHOLD: f32 = 0.5;
+
+/// Decide frame after frame, as a camera service does, on the pictures of a folder
+///
+/// Each frame goes capture → preprocess → coarse → gate, and where the coarse stage is not sure, → gather → fine. One line a
+/// second on standard error tells what happened: frames captured, dropped, decided and failed, the share that the fine stage
+/// answered, frames/s, latency from the decoded picture to the decision, power and energy per frame where the machine has a
+/// meter. A summary of the run ends it on standard output.
+///
+/// Without --fps every picture waits for its turn and is decided once. With --fps the folder plays like a camera: a picture that
+/// is not taken before the next one comes is dropped and counted.
+///
+/// At every moment captured = decided + dropped + failed + in flight. A picture that cannot be read counts as failed, is named
+/// once and skipped. SIGINT (Ctrl-C) and SIGTERM stop the run after the frame in progress; a second one ends it at once.
+#[derive(clap::Args)]
+#[command(
+    after_long_help = "Exit codes: 0 the run ended as asked (also by a signal), 1 no frame could be decided, or the \
+    source or the engine failed for good, 2 wrong usage.\n\n\
+    Examples:\n  cfvit run --source photos\n  cfvit run --source photos --loop --fps 30 --jsonl decisions.jsonl\n  \
+    cfvit run --source photos --jsonl - | jq .name"
+)]
+pub struct Args {
+    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one
+    #[arg(long, value_name = "DIR")]
+    pub source: OsString,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
+    #[arg(long, value_name = "η", value_parser = threshold)]
+    pub threshold: Option<f32>,
+    /// Share of the picture's shorter side that the network sees [default: the model's]
+    #[arg(long, value_name = "R", value_parser = crop)]
+    pub crop: Option<f64>,
+    /// Play at N frames a second, as a camera would; late frames are dropped
+    #[arg(long, value_name = "N", value_parser = fps)]
+    pub fps: Option<f64>,
+    /// Start again after the last picture, until stopped
+    #[arg(long = "loop")]
+    pub repeat: bool,
+    /// Stop after N decisions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub frames: Option<u64>,
+    /// Write a JSON object per decision: added to the end of FILE, or - for standard output (the summary then goes to standard
+    /// error)
+    ///
+    /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse" or "fine"), label, name, confidence,
+    /// coarse_confidence, threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, total}. Written once a
+    /// second. Records that cannot be written are dropped and counted; they never stop a frame.
+    #[arg(long, value_name = "FILE|-")]
+    pub jsonl: Option<OsString>,
+    /// Seconds between two log lines
+    #[arg(long, value_name = "S", default_value = "1", value_parser = report_interval)]
+    pub report_interval: f64,
+}
+
+/// Runs until the source ends, --frames are decided, or a signal comes.
+///
+/// # Errors
+/// When something cannot be opened, and when the run fails; see the exit codes in the help.
+pub fn run(args: Args) -> Result<()> {
+    let records = args.jsonl.as_deref().map(Target::from);
+    let summary_to_stderr = records == Some(Target::Stdout);
+    let pipeline = open(args, records)?;
+    let stop = Stop::new();
+    let _signals = StopOnSignals::new(stop.clone())?;
+    let Outcome { summary, result } = pipeline.run(&stop)?;
+    let printed = match summary_to_stderr {
+        // Nobody can be told that standard error is gone.
+        true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),
+        false => super::print(summary),
+    };
+    result.and(printed)
+}
+
+/// Opens the source, the model, its engine and the meter.
+fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
+    let options = Options { fps: args.fps, repeat: args.repeat };
+    let source = capture::open(OsStr::new(&args.source), options, Box::new(preprocess::decode_file))?;
+    log::info!("source: {}", source.describe());
+
+    let model = model::open(args.model.model.as_deref(), args.model.heads)?;
+    let threshold = args.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+    let mut preprocess = Preprocess::new(&model.geometry, args.crop.unwrap_or(model.crop))?;
+    let labels = model.labels.iter().map(|label| label.name.clone()).collect();
+    let name = model.name.clone();
+    let engine = engine::open(model, args.model.threads)?;
+    log::info!("model: {name}, threshold {threshold}; engine: {}", engine.describe());
+
+    let meter = power::open(Path::new("/sys"));
+    log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
+    Ok(Pipeline {
+        source,
+        prepare: Box::new(move |picture, inputs| preprocess.run(picture, inputs)),
+        cascade: Cascade::new(engine, threshold),
+        labels,
+        meter,
+        records,
+        frames: args.frames,
+        report_interval: Duration::from_secs_f64(args.report_interval),
+    })
+}
+
+/// A number for which `valid` holds; otherwise what was `expected`.
+fn parse<T: std::str::FromStr>(
+    text: &str,
+    valid: impl Fn(&T) -> bool,
+    expected: &str,
+) -> std::result::Result<T, String> {
+    text.parse().ok().filter(valid).ok_or_else(|| format!("expected {expected}"))
+}
+
+fn threshold(text: &str) -> std::result::Result<f32, String> {
+    parse(text, |eta: &f32| eta.is_finite() && *eta >= 0.0, "a number from 0 upward")
+}
+
+fn crop(text: &str) -> std::result::Result<f64, String> {
+    parse(text, |crop: &f64| *crop > 0.0 && *crop <= 1.0, "a number above 0, at most 1")
+}
+
+fn fps(text: &str) -> std::result::Result<f64, String> {
+    parse(text, |fps| Options::FPS.contains(fps), "a number from 0.001 to 1000")
+}
+
+fn report_interval(text: &str) -> std::result::Result<f64, String> {
+    parse(text, |seconds: &f64| (0.1..=3600.0).contains(seconds), "seconds from 0.1 to 3600")
+}
