@@ -64,7 +64,8 @@ pub struct Args {
     ///
     /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse" or "fine"), label, name, confidence,
     /// coarse_confidence, threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, total}. Written once a
-    /// second. Records that cannot be written are dropped and counted; they never stop a frame.
+    /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
+    /// for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
     /// Seconds between two log lines
