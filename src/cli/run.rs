@@ -23,7 +23,7 @@ const DEFAULT_THRESHOLD: f32 = 0.5;
 ///
 /// Each frame goes capture → preprocess → coarse → gate, and where the coarse stage is not sure, → gather → fine. One line a
 /// second on standard error tells what happened: frames captured, dropped, decided and failed, the share that the fine stage
-/// answered, frames/s, latency from the decoded picture to the decision, power and energy per frame where the machine has a
+/// answered, frames/s, latency from the decoded picture to the decision (its wait included), power and energy per frame where the machine has a
 /// meter. A summary of the run ends it on standard output.
 ///
 /// Without --fps every picture waits for its turn and is decided once. With --fps the folder plays like a camera: a picture that
