@@ -16,8 +16,6 @@ pub mod gather;
 
 pub mod cascade;
 
-pub mod preprocess;
-
 pub mod capture;
 pub mod power;
 pub mod report;

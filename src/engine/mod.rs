@@ -26,11 +26,3 @@ pub trait Engine: Send {
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
 }
-
-/// Opens an engine for `model`.
-///
-/// # Errors
-/// Placeholder.
-pub fn open(_model: crate::model::Model, _threads: Option<usize>) -> Result<Box<dyn Engine>> {
-    Err(crate::error::Error::new(crate::error::Kind::Engine, "placeholder"))
-}

@@ -57,11 +57,3 @@ pub struct Model {
     /// The authors' results, if the checkpoint has them.
     pub results: StoredResults,
 }
-
-/// Opens a checkpoint or engine package.
-///
-/// # Errors
-/// Placeholder.
-pub fn open(_path: Option<&std::path::Path>, _heads: Option<usize>) -> crate::error::Result<Model> {
-    Err(crate::error::Error::new(crate::error::Kind::Model, "placeholder"))
-}
