@@ -10,6 +10,8 @@ pub mod frame;
 
 pub mod model;
 
+pub mod preprocess;
+
 pub mod engine;
 pub mod gate;
 pub mod gather;

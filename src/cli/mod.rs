@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod import;
+mod inspect;
 mod run;
 
 use std::fmt::Display;
@@ -24,6 +26,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show what a model is: family, geometry, cost of each stage, labels, stored results
+    Inspect(inspect::Args),
+    /// Turn a checkpoint into an engine package
+    Import(import::Args),
+    /// Decide frame after frame, as a camera service does, on the pictures of a folder
     Run(run::Args),
 }
 
@@ -46,10 +53,11 @@ pub struct ModelArgs {
 pub fn main() -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("info");
     env_logger::Builder::from_env(filter).format(log_line).init();
-    let result = match Cli::parse().command {
+    report(match Cli::parse().command {
+        Command::Inspect(args) => inspect::run(args),
+        Command::Import(args) => import::run(args),
         Command::Run(args) => run::run(args),
-    };
-    report(result)
+    })
 }
 
 /// One log line: `HH:MM:SS level message`, in local time.

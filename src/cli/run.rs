@@ -11,7 +11,7 @@ use crate::cascade::Cascade;
 use crate::clock::Stop;
 use crate::error::Result;
 use crate::pipeline::{Outcome, Pipeline};
-use crate::preprocess::{self, Preprocess};
+use crate::preprocess::{MIN_CROP, Preprocess, decode};
 use crate::report::Target;
 use crate::service::StopOnSignals;
 use crate::{engine, model, power};
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<()> {
 /// Opens the source, the model, its engine and the meter.
 fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
     let options = Options { fps: args.fps, repeat: args.repeat };
-    let source = capture::open(OsStr::new(&args.source), options, Box::new(preprocess::decode_file))?;
+    let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
     log::info!("source: {}", source.describe());
 
     let model = model::open(args.model.model.as_deref(), args.model.heads)?;
@@ -134,7 +134,7 @@ fn threshold(text: &str) -> std::result::Result<f32, String> {
 }
 
 fn crop(text: &str) -> std::result::Result<f64, String> {
-    parse(text, |crop: &f64| *crop > 0.0 && *crop <= 1.0, "a number above 0, at most 1")
+    parse(text, |crop| (MIN_CROP..=1.0).contains(crop), "a number from 0.01 to 1")
 }
 
 fn fps(text: &str) -> std::result::Result<f64, String> {

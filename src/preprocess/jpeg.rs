@@ -1,0 +1,117 @@
+//! JPEG: the format of the training pictures and of most cameras, so it has a decoder of its own, which gives the very bytes of
+//! libjpeg-turbo (Pillow's decoder), reuses the picture's memory, and refuses what others fill with grey.
+
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+
+use crate::error::{Error, Kind, Result};
+use crate::frame::Picture;
+use crate::preprocess::decode::{MAX_PIXELS, MAX_SIDE, check_size, truncated};
+
+/// Memory for the planes, the coefficients of a progressive picture and the result: all of a picture of [`MAX_PIXELS`].
+const MAX_MEMORY: u64 = 12 * MAX_PIXELS as u64;
+/// A progressive picture has a dozen scans; each more costs a pass over all pixels for a few bytes of file.
+const MAX_SCANS: usize = 100;
+
+/// Decodes a JPEG (baseline or progressive, 8 bits; grey, YCbCr, RGB, CMYK or YCCK) into `picture`, whose memory is reused.
+///
+/// # Errors
+/// [`Kind::Image`] when it is truncated, damaged, of an unsupported kind, or beyond the limits of [`check_size`].
+pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
+    let broken = |cause| Error::caused(Kind::Image, "the JPEG data is damaged or unsupported", cause);
+    if !is_whole(bytes) {
+        return Err(truncated());
+    }
+    let limits = DecodeLimits {
+        max_width: MAX_SIDE,
+        max_height: MAX_SIDE,
+        max_pixels: MAX_PIXELS as u64,
+        max_scans: MAX_SCANS,
+        max_memory: Some(MAX_MEMORY),
+    };
+    let decoder = Decoder::new_with_limits(bytes, limits).map_err(broken)?.with_stop_on_warning(true);
+    let header = decoder.header();
+    let (width, height, components) = (header.width(), header.height(), header.components.len());
+    check_size(width, height)?;
+    if header.precision != 8 || header.is_lossless {
+        let kind = if header.is_lossless { "lossless" } else { "not 8-bit" };
+        return Err(Error::new(Kind::Image, format!("the JPEG is {kind}: store it as a usual 8-bit JPEG or as PNG")));
+    }
+    picture.width = width;
+    picture.height = height;
+    let pixels = width * height;
+    if components == 4 {
+        picture.rgb.resize(pixels * 4, 0);
+        let decoder = decoder.with_output_format(PixelFormat::Cmyk);
+        decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
+        cmyk_to_rgb(&mut picture.rgb);
+    } else {
+        picture.rgb.resize(pixels * 3, 0);
+        let decoder = decoder.with_output_format(PixelFormat::Rgb);
+        decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
+    }
+    Ok(())
+}
+
+/// Turns inverted CMYK (as every known program stores it in JPEG: 255 is no ink) into RGB, in place, and cuts the rest off.
+fn cmyk_to_rgb(samples: &mut Vec<u8>) {
+    let pixels = samples.len() / 4;
+    for i in 0..pixels {
+        let black = u32::from(samples[4 * i + 3]);
+        for channel in 0..3 {
+            let ink = 255 - u32::from(samples[4 * i + channel]);
+            // Rounded `ink · black / 255` in integers.
+            let product = ink * black + 128;
+            let covered = (product + (product >> 8)) >> 8;
+            samples[3 * i + channel] = (black - covered) as u8;
+        }
+    }
+    samples.truncate(pixels * 3);
+}
+
+/// Whether the segments of a JPEG lead to its end-of-image marker. A thumbnail's end mark lies inside a segment and does not
+/// count.
+fn is_whole(bytes: &[u8]) -> bool {
+    const START_OF_IMAGE: u8 = 0xD8;
+    const END_OF_IMAGE: u8 = 0xD9;
+    let mut rest = bytes;
+    // Between segments and inside entropy-coded data alike, the next marker is 0xFF and a byte that is neither a stuffed zero
+    // nor fill.
+    while let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xFF)) {
+        let marker = rest[at + 1];
+        rest = &rest[at + 2..];
+        match marker {
+            END_OF_IMAGE => return true,
+            // Markers without a length: TEM, the restart markers, and the start of image.
+            0x01 | 0xD0..=0xD7 | START_OF_IMAGE => {}
+            _ => {
+                let length = rest.first_chunk().map(|&length| usize::from(u16::from_be_bytes(length)));
+                let Some(after) = length.and_then(|length| rest.get(length..)) else { return false };
+                rest = after;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_is_whole_only_with_its_own_end_mark() {
+        let thumbnail = [0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD8, 0xFF, 0xD9];
+        let scan = [0xFF, 0xDA, 0x00, 0x02, 0x12, 0xFF, 0x00, 0xFF, 0xD0, 0x34];
+        let start: Vec<u8> = [&[0xFF, 0xD8][..], &thumbnail, &scan].concat();
+        assert!(!is_whole(&start));
+        assert!(is_whole(&[&start[..], &[0xFF, 0xD9]].concat()));
+        assert!(is_whole(&[&start[..], &[0xFF, 0xFF, 0xD9]].concat()), "fill bytes before the marker");
+        assert!(!is_whole(&[]) && !is_whole(&[0xFF]) && !is_whole(&[0xFF, 0xDA, 0x00]));
+    }
+
+    #[test]
+    fn cmyk_is_inverted_and_black_multiplies() {
+        let mut samples = vec![255, 255, 255, 255, 0, 255, 255, 255, 255, 255, 255, 0, 128, 0, 255, 128];
+        cmyk_to_rgb(&mut samples);
+        assert_eq!(samples, [255, 255, 255, 0, 255, 255, 0, 0, 0, 64, 0, 128]);
+    }
+}
