@@ -6,17 +6,18 @@
 pub mod clock;
 pub mod episode;
 pub mod error;
+pub mod files;
 pub mod frame;
 
 pub mod model;
-
-pub mod preprocess;
 
 pub mod engine;
 pub mod gate;
 pub mod gather;
 
 pub mod cascade;
+pub mod eval;
+pub mod preprocess;
 
 pub mod capture;
 pub mod power;

@@ -5,26 +5,23 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::ModelArgs;
+use super::session::Session;
+use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::{self, Options};
-use crate::cascade::Cascade;
 use crate::clock::Stop;
 use crate::error::Result;
 use crate::pipeline::{Outcome, Pipeline};
-use crate::preprocess::{MIN_CROP, Preprocess, decode};
+use crate::power;
+use crate::preprocess::decode;
 use crate::report::Target;
 use crate::service::StopOnSignals;
-use crate::{engine, model, power};
-
-/// The threshold η where neither the command line nor the model says one.
-const DEFAULT_THRESHOLD: f32 = 0.5;
 
 /// Decide frame after frame, as a camera service does, on the pictures of a folder
 ///
 /// Each frame goes capture → preprocess → coarse → gate, and where the coarse stage is not sure, → gather → fine. One line a
 /// second on standard error tells what happened: frames captured, dropped, decided and failed, the share that the fine stage
-/// answered, frames/s, latency from the decoded picture to the decision (its wait included), power and energy per frame where the machine has a
-/// meter. A summary of the run ends it on standard output.
+/// answered, frames/s, latency from the decoded picture to the decision (its wait included), power and energy per frame where
+/// the machine has a meter. A summary of the run ends it on standard output.
 ///
 /// Without --fps every picture waits for its turn and is decided once. With --fps the folder plays like a camera: a picture that
 /// is not taken before the next one comes is dropped and counted.
@@ -44,12 +41,8 @@ pub struct Args {
     pub source: OsString,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
-    #[arg(long, value_name = "η", value_parser = threshold)]
-    pub threshold: Option<f32>,
-    /// Share of the picture's shorter side that the network sees [default: the model's]
-    #[arg(long, value_name = "R", value_parser = crop)]
-    pub crop: Option<f64>,
+    #[command(flatten)]
+    pub decision: DecisionArgs,
     /// Play at N frames a second, as a camera would; late frames are dropped
     #[arg(long, value_name = "N", value_parser = fps)]
     pub fps: Option<f64>,
@@ -98,21 +91,16 @@ fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
     let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
     log::info!("source: {}", source.describe());
 
-    let model = model::open(args.model.model.as_deref(), args.model.heads)?;
-    let threshold = args.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
-    let mut preprocess = Preprocess::new(&model.geometry, args.crop.unwrap_or(model.crop))?;
-    let labels = model.labels.iter().map(|label| label.name.clone()).collect();
-    let name = model.name.clone();
-    let engine = engine::open(model, args.model.threads)?;
-    log::info!("model: {name}, threshold {threshold}; engine: {}", engine.describe());
+    let Session { name, labels, mut preprocess, cascade, .. } = Session::open(&args.model, &args.decision)?;
+    log::info!("model: {name}, threshold {}; engine: {}", cascade.threshold(), cascade.engine().describe());
 
     let meter = power::open(Path::new("/sys"));
     log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
     Ok(Pipeline {
         source,
         prepare: Box::new(move |picture, inputs| preprocess.run(picture, inputs)),
-        cascade: Cascade::new(engine, threshold),
-        labels,
+        cascade,
+        labels: labels.into_iter().map(|label| label.name).collect(),
         meter,
         records,
         frames: args.frames,
@@ -120,27 +108,10 @@ fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
     })
 }
 
-/// A number for which `valid` holds; otherwise what was `expected`.
-fn parse<T: std::str::FromStr>(
-    text: &str,
-    valid: impl Fn(&T) -> bool,
-    expected: &str,
-) -> std::result::Result<T, String> {
-    text.parse().ok().filter(valid).ok_or_else(|| format!("expected {expected}"))
-}
-
-fn threshold(text: &str) -> std::result::Result<f32, String> {
-    parse(text, |eta: &f32| eta.is_finite() && *eta >= 0.0, "a number from 0 upward")
-}
-
-fn crop(text: &str) -> std::result::Result<f64, String> {
-    parse(text, |crop| (MIN_CROP..=1.0).contains(crop), "a number from 0.01 to 1")
-}
-
 fn fps(text: &str) -> std::result::Result<f64, String> {
-    parse(text, |fps| Options::FPS.contains(fps), "a number from 0.001 to 1000")
+    number(text, |fps| Options::FPS.contains(fps), "a number from 0.001 to 1000")
 }
 
 fn report_interval(text: &str) -> std::result::Result<f64, String> {
-    parse(text, |seconds: &f64| (0.1..=3600.0).contains(seconds), "seconds from 0.1 to 3600")
+    number(text, |seconds: &f64| (0.1..=3600.0).contains(seconds), "seconds from 0.1 to 3600")
 }
