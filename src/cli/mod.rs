@@ -1,5 +1,8 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod import;
+mod inspect;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +24,12 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Show what a model is: family, geometry, cost of each stage, labels, stored results
+    Inspect(inspect::Args),
+    /// Turn a checkpoint into an engine package
+    Import(import::Args),
+}
 
 /// Which model to use; shared by the subcommands that run one.
 #[derive(clap::Args)]
@@ -41,9 +49,10 @@ pub struct ModelArgs {
 /// configuration.
 pub fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let result = match Cli::parse().command {};
-    #[allow(unreachable_code)]
-    report(result)
+    report(match Cli::parse().command {
+        Command::Inspect(args) => inspect::run(args),
+        Command::Import(args) => import::run(args),
+    })
 }
 
 /// Prints an error to standard error, as `error: …`, and turns it into the exit code.

@@ -1,8 +1,13 @@
 //! The engines: what runs the two stages. One trait, one implementation per backend.
 
-use crate::error::Result;
+pub mod cpu;
+
+use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
-use crate::model::Geometry;
+use crate::model::{Geometry, Model};
+
+/// The most threads that `--threads` takes.
+const MOST_THREADS: usize = 256;
 
 /// Runs the two stages of one model. The features and embeddings of the last coarse pass stay inside, so a fine pass
 /// always belongs to the coarse pass before it.
@@ -25,4 +30,17 @@ pub trait Engine: Send {
 
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
+}
+
+/// Opens the CPU engine for `model` on `threads` threads, by default one for each physical core.
+///
+/// # Errors
+/// [`Kind::Usage`] for a thread count out of 1 ..= 256; [`Kind::Model`] when a tensor does not fit the geometry.
+pub fn open(model: Model, threads: Option<usize>) -> Result<Box<dyn Engine>> {
+    let threads = threads.unwrap_or_else(|| cpu::physical_cores().min(MOST_THREADS));
+    if !(1..=MOST_THREADS).contains(&threads) {
+        let message = format!("--threads {threads}: expected 1 to {MOST_THREADS}");
+        return Err(Error::new(Kind::Usage, message));
+    }
+    Ok(Box::new(cpu::CpuEngine::new(model, threads)?))
 }

@@ -1,11 +1,26 @@
 //! What a model is: its geometry, its tensors by name, its labels and its preprocessing; and how it is read from a
 //! checkpoint or an engine package. No pixels, no threads.
 
+mod bundled;
+mod dtype;
 mod geometry;
+mod limits;
+mod open;
+pub mod package;
+mod pickle;
+mod shapes;
+mod state;
+mod strided;
+mod tensor_file;
+mod torch;
+mod weights;
 
 use std::collections::BTreeMap;
 
+pub use dtype::DType;
 pub use geometry::*;
+pub use open::{Details, open, open_with_details};
+pub use weights::{expected_tensors, parameters};
 
 /// A tensor in row-major order, always 32-bit floats in memory whatever the file held.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,4 +71,13 @@ pub struct Model {
     pub threshold: Option<f32>,
     /// The authors' results, if the checkpoint has them.
     pub results: StoredResults,
+}
+
+/// Text from a file, made fit for a message: control characters escaped, cut after 120 characters.
+fn shown(text: &str) -> String {
+    let mut escaped: String = text.chars().take(120).flat_map(char::escape_debug).collect();
+    if text.chars().nth(120).is_some() {
+        escaped.push('…');
+    }
+    escaped
 }

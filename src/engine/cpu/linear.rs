@@ -1,0 +1,240 @@
+//! Linear layers: weights packed once at load, and the parallel product with them.
+
+use std::ops::Range;
+
+use super::exec::{Exec, Shared};
+use super::gemm::{self, Activation, PanelTask};
+use super::kernels::{Kernels, WIDEST_PANEL};
+use super::memory::{Arena, Block, View, ViewMut};
+
+/// Columns of one layer that lie together: a whole weight matrix, or the queries', keys' or values' third of one.
+pub struct Part<'a> {
+    /// `[n, k]`, as in the checkpoint.
+    pub weight: &'a [f32],
+    /// `[n]`, or none.
+    pub bias: Option<&'a [f32]>,
+    /// Both are multiplied by this while they are packed; 1 leaves them as they are.
+    pub scale: f32,
+}
+
+/// `y = x · Wᵀ + b` with constant W, in panels. Each part's columns are padded to a multiple of [`WIDEST_PANEL`].
+pub struct Linear {
+    panels: Block,
+    bias: Block,
+    depth: usize,
+    blocks: usize,
+    panel_width: usize,
+    columns: usize,
+}
+
+/// What a product reads: rows of a matrix, or windows of an image that overlap.
+#[derive(Clone, Copy)]
+pub struct Operand<'a> {
+    /// All floats.
+    pub data: &'a [f32],
+    /// Rows.
+    pub rows: usize,
+    /// Floats from a row to the next.
+    pub stride: usize,
+    /// Floats from a row's depth block to its next one.
+    pub block: usize,
+}
+
+/// What happens to the product.
+#[derive(Clone, Copy)]
+pub struct Epilogue {
+    /// Add the output's old content.
+    pub accumulate: bool,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Epilogue {
+    /// The product and the bias.
+    pub const STORE: Self = Self { accumulate: false, activation: Activation::None };
+    /// Added to what is there: a residual connection.
+    pub const ADD: Self = Self { accumulate: true, activation: Activation::None };
+    /// The exact GELU of the product and the bias.
+    pub const GELU: Self = Self { accumulate: false, activation: Activation::Gelu };
+    /// `max(product + bias, 0)`.
+    pub const RELU: Self = Self { accumulate: false, activation: Activation::Relu };
+}
+
+impl Linear {
+    /// Packs `parts` (each `[n, k]`) side by side for `kernels`.
+    pub fn new(arena: &mut Arena, kernels: &Kernels, k: usize, parts: &[Part<'_>]) -> Self {
+        Self::in_blocks(arena, kernels, k, depth_blocks(k, kernels.depth_block), parts)
+    }
+
+    /// The same with a fixed number of depth blocks, a divisor of `k`: a convolution has one for each row of its window.
+    pub fn in_blocks(arena: &mut Arena, kernels: &Kernels, k: usize, blocks: usize, parts: &[Part<'_>]) -> Self {
+        let width = kernels.panel_width;
+        let padded = |part: &Part<'_>| (part.weight.len() / k).next_multiple_of(WIDEST_PANEL);
+        let columns = parts.iter().map(padded).sum();
+        let panels = arena.store(k * columns, |mut rest| {
+            for part in parts {
+                let (panels, after) = rest.split_at_mut(k * padded(part));
+                gemm::pack(part.weight, part.weight.len() / k, k, width, panels);
+                scale(panels, part.scale);
+                rest = after;
+            }
+        });
+        let bias = arena.store(columns, |bias| {
+            let mut at = 0;
+            for part in parts {
+                if let Some(values) = part.bias {
+                    bias[at..at + values.len()].copy_from_slice(values);
+                    scale(&mut bias[at..at + values.len()], part.scale);
+                }
+                at += padded(part);
+            }
+        });
+        Self { panels, bias, depth: k / blocks, blocks, panel_width: width, columns }
+    }
+
+    /// Output columns, padding included.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The whole depth.
+    fn k(&self) -> usize {
+        self.depth * self.blocks
+    }
+
+    /// The work of panel `p` on `input`, written to `out` (the first row, at the first column of the *layer*).
+    ///
+    /// # Safety
+    /// `out` has `input.rows` rows of [`Linear::columns`] floats, `out_stride` apart.
+    unsafe fn task(&self, p: usize, input: Operand<'_>, out: *mut f32, out_stride: usize, how: Epilogue) -> PanelTask {
+        let last = (input.rows.max(1) - 1) * input.stride + (self.blocks - 1) * input.block + self.depth;
+        assert!(last <= input.data.len() && (p + 1) * self.panel_width <= self.columns, "linear layer out of bounds");
+        PanelTask {
+            a: input.data.as_ptr(),
+            a_stride: input.stride,
+            a_block: input.block,
+            rows: input.rows,
+            b: self.panel(p).as_ptr(),
+            depth: self.depth,
+            blocks: self.blocks,
+            bias: self.bias[p * self.panel_width..].as_ptr(),
+            // SAFETY: the panel's first column lies inside the row, as asserted.
+            out: unsafe { out.add(p * self.panel_width) },
+            out_stride,
+            accumulate: how.accumulate,
+            activation: how.activation,
+            next: std::ptr::null(),
+            next_len: 0,
+        }
+    }
+
+    fn panel(&self, p: usize) -> &[f32] {
+        let len = self.k() * self.panel_width;
+        &self.panels[p * len..][..len]
+    }
+
+    /// The panels that cover `columns`; both ends are multiples of [`WIDEST_PANEL`].
+    fn panels_of(&self, columns: Range<usize>) -> Range<usize> {
+        columns.start / self.panel_width..columns.end / self.panel_width
+    }
+}
+
+fn scale(values: &mut [f32], by: f32) {
+    if by != 1.0 {
+        values.iter_mut().for_each(|v| *v *= by);
+    }
+}
+
+/// The smallest number of equal blocks that are not much deeper than `preferred`; 1 where `k` has no such divisor.
+fn depth_blocks(k: usize, preferred: usize) -> usize {
+    (1..=64).find(|&blocks| k % blocks == 0 && k / blocks <= preferred + preferred / 4).unwrap_or(1)
+}
+
+impl Exec {
+    /// `out = epilogue(input · w)`, panels in parallel. `next` is the layer after this one: its weights are prefetched.
+    pub fn linear(&mut self, w: &Linear, input: View<'_>, out: ViewMut<'_>, how: Epilogue, next: Option<&Linear>) {
+        self.linear_columns(w, 0..w.columns, input, out, how, next);
+    }
+
+    /// The same for some of the layer's columns (multiples of [`WIDEST_PANEL`]); the others are left as they are.
+    pub fn linear_columns(
+        &mut self,
+        w: &Linear,
+        columns: Range<usize>,
+        input: View<'_>,
+        out: ViewMut<'_>,
+        how: Epilogue,
+        next: Option<&Linear>,
+    ) {
+        let rows = out.data.len() / out.stride;
+        assert!(out.stride >= columns.end && rows * input.stride <= input.data.len(), "linear layer out of bounds");
+        let operand = Operand { data: input.data, rows, stride: input.stride, block: w.depth };
+        let panels = w.panels_of(columns);
+        let (threads, kernel) = (self.pool.threads(), self.kernels.panel);
+        let (out, out_stride) = (Shared(out.data.as_mut_ptr()), out.stride);
+        self.pool.run(panels.len(), |item| {
+            // SAFETY: `out` holds `rows` rows, each at least `columns.end` wide.
+            let mut task = unsafe { w.task(panels.start + item.index, operand, out.get(), out_stride, how) };
+            let ahead = match (item.next, next) {
+                (Some(p), _) => Some(w.panel(panels.start + p)),
+                (None, Some(next)) => Some(next.panel(next.columns / next.panel_width * item.thread / threads)),
+                (None, None) => None,
+            };
+            if let Some(ahead) = ahead {
+                (task.next, task.next_len) = (ahead.as_ptr(), ahead.len());
+            }
+            // SAFETY: the pointers are valid as checked; each item writes its own columns; the CPU has the kernel's set.
+            unsafe { kernel(&task) }
+        });
+    }
+
+    /// A convolution over an image in rows of pixels, `[height, width, channels]`, as products over overlapping windows: output row
+    /// `y` of `out_rows` reads the rows of `image` from `y · step` on, and is written to `out` at `y · out_step + out_start`.
+    pub fn convolution(&mut self, w: &Linear, image: &ImageRows<'_>, out: &mut [f32], target: &ImageTarget) {
+        let end = (target.rows.max(1) - 1) * target.row_stride + target.start + image.windows * target.stride;
+        assert!(end <= out.len() + (target.stride - w.columns), "convolution out of bounds");
+        let kernel = self.kernels.panel;
+        let out = Shared(out.as_mut_ptr());
+        self.pool.run(target.rows, |item| {
+            let data = &image.data[item.index * image.step..];
+            let operand = Operand { data, rows: image.windows, stride: image.stride, block: image.block };
+            for p in 0..w.columns / w.panel_width {
+                // SAFETY: the output row lies inside `out`, as asserted; each item writes its own row; the CPU has the set.
+                unsafe {
+                    let row = out.get().add(item.index * target.row_stride + target.start);
+                    kernel(&w.task(p, operand, row, target.stride, Epilogue::RELU));
+                }
+            }
+        });
+    }
+}
+
+/// How a convolution's windows lie in its input.
+pub struct ImageRows<'a> {
+    /// The padded image.
+    pub data: &'a [f32],
+    /// Windows in an output row.
+    pub windows: usize,
+    /// Floats from an output row's first window to the next row's.
+    pub step: usize,
+    /// Floats from a window to the next one.
+    pub stride: usize,
+    /// Floats from a window's row to its next row.
+    pub block: usize,
+}
+
+/// Where a convolution's output goes.
+pub struct ImageTarget {
+    /// Output rows.
+    pub rows: usize,
+    /// Floats before the first row's first pixel.
+    pub start: usize,
+    /// Floats from a row to the next.
+    pub row_stride: usize,
+    /// Floats from a pixel to the next.
+    pub stride: usize,
+}
+
+#[cfg(test)]
+#[path = "linear_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Every instruction set of this CPU against the plain reference, for both families and awkward shapes.
+
+use super::kernels::supported;
+use super::reference::{Noise, Reference, random_tensors};
+use super::stages::CpuEngine;
+use crate::engine::Engine;
+use crate::frame::{Choice, CoarseOutput};
+use crate::gather;
+use crate::model::{Family, Geometry, Model, StoredResults, Tensors};
+
+fn model(geometry: Geometry, tensors: Tensors) -> Model {
+    let (name, labels, results) = ("random".into(), Vec::new(), StoredResults::default());
+    Model { name, geometry, tensors, labels, crop: 0.875, threshold: None, results }
+}
+
+/// Shapes that are no multiple of any register, panel or tile.
+fn geometries() -> [Geometry; 4] {
+    let deit = Geometry {
+        family: Family::Deit,
+        grid: 3,
+        patch: 5,
+        width: 36,
+        depth: 5,
+        heads: 3,
+        hidden: 100,
+        classes: 7,
+        stem: 0,
+    };
+    [
+        deit,
+        Geometry { depth: 1, grid: 2, heads: 1, width: 64, hidden: 72, ..deit },
+        Geometry { grid: 7, patch: 2, depth: 4, heads: 2, width: 34, ..deit },
+        Geometry { family: Family::Lvvit, patch: 4, stem: 10, ..deit },
+    ]
+}
+
+fn close(got: &[f32], exact: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), exact.len(), "{what}");
+    let scale = exact.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+    for (i, (&g, &e)) in got.iter().zip(exact).enumerate() {
+        assert!((g as f64 - e).abs() <= tolerance * scale, "{what}[{i}]: {g}, expected {e}");
+    }
+}
+
+#[test]
+fn both_stages_equal_the_reference_on_every_instruction_set() {
+    for (seed, geometry) in geometries().into_iter().enumerate() {
+        let tensors = random_tensors(&geometry, seed as u64);
+        let reference = Reference { geometry, tensors: &tensors };
+        let mut noise = Noise(99);
+        let image = |side: usize, noise: &mut Noise| noise.vec(3 * side * side);
+        let frames: Vec<_> = (0..2)
+            .map(|_| (image(geometry.coarse_side(), &mut noise), image(geometry.fine_side(), &mut noise)))
+            .collect();
+        for kernels in supported() {
+            for threads in [1, 2, 4] {
+                let mut engine =
+                    CpuEngine::with_kernels(model(geometry, tensors.clone()), threads, kernels).unwrap();
+                let (mut output, mut choice, mut logits) = Default::default();
+                // Frames in a row, and the fine pass twice: nothing of one pass may leak into the next.
+                for (coarse_image, fine_image) in &frames {
+                    let exact = reference.coarse(coarse_image);
+                    engine.coarse(coarse_image, &mut output).unwrap();
+                    let what = format!("{geometry}, {}, {threads} threads", kernels.name);
+                    close(&output.logits, &exact.logits, 2e-5, &format!("{what}: coarse logits"));
+                    let attention = format!("{what}: class attention");
+                    close(&output.class_attention, &exact.class_attention, 1e-5, &attention);
+                    gather::choose(&output.class_attention, geometry.informative(), &mut choice);
+                    let exact = reference.fine(fine_image, &choice, &exact);
+                    for _ in 0..2 {
+                        engine.fine(fine_image, &choice, &mut logits).unwrap();
+                        close(&logits, &exact, 2e-5, &format!("{what}: fine logits"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn misuse_is_an_error_that_says_what_was_expected() {
+    let geometry = geometries()[0];
+    let tensors = random_tensors(&geometry, 1);
+    let mut engine = CpuEngine::new(model(geometry, tensors.clone()), 1).unwrap();
+    let side = geometry.fine_side();
+    let image = vec![0.0; 3 * side * side];
+    let mut choice = Choice { informative: (0..5).collect(), kept: (5..9).collect() };
+    let mut logits = Vec::new();
+    let error = engine.fine(&image, &choice, &mut logits).unwrap_err();
+    assert!(error.to_string().contains("coarse pass"), "{error}");
+    let mut output = CoarseOutput::default();
+    let error = engine.coarse(&image, &mut output).unwrap_err();
+    assert!(error.to_string().contains("expected 3×15×15"), "{error}");
+    engine.coarse(&image[..3 * 15 * 15], &mut output).unwrap();
+    engine.fine(&image, &choice, &mut logits).unwrap();
+    choice.kept[0] = 9;
+    assert!(engine.fine(&image, &choice, &mut logits).is_err());
+    choice.kept.pop();
+    assert!(engine.fine(&image, &choice, &mut logits).is_err());
+
+    let mut missing = tensors;
+    missing.remove("head.bias");
+    let error = CpuEngine::new(model(geometry, missing), 1).err().unwrap();
+    assert!(error.to_string().contains("head.bias is missing"), "{error}");
+}
