@@ -1,5 +1,7 @@
 //! Preprocessing against Pillow's: the pictures bundled in `tests/data/pillow`, and the golden ones beside the checkout where there are any.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code outside of #[test] functions")]
+
 use std::path::{Path, PathBuf};
 
 use cfvit::frame::{Inputs, Picture};
