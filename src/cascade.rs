@@ -60,6 +60,11 @@ impl Cascade {
         self.engine.as_ref()
     }
 
+    /// The engine beneath, to run a stage by itself.
+    pub fn engine_mut(&mut self) -> &mut dyn Engine {
+        self.engine.as_mut()
+    }
+
     /// The threshold η in force.
     pub fn threshold(&self) -> f32 {
         self.threshold

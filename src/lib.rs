@@ -3,19 +3,27 @@
 //! `ARCHITECTURE.md` is the map. A frame moves forward through `capture → preprocess → coarse → gate → gather → fine →
 //! report`; a module uses only what stands above it in this list.
 
+pub mod clock;
+pub mod episode;
 pub mod error;
+pub mod files;
 pub mod frame;
 
 pub mod model;
-
-pub mod preprocess;
 
 pub mod engine;
 pub mod gate;
 pub mod gather;
 
 pub mod cascade;
+pub mod eval;
+pub mod preprocess;
 
+pub mod capture;
+pub mod power;
 pub mod report;
+
+pub mod pipeline;
+pub mod service;
 
 pub mod cli;

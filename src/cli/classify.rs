@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::session::{Failures, Session, parse_crop, parse_threshold};
-use super::{ModelArgs, pictures, print};
+use super::session::{Failures, Session};
+use super::{DecisionArgs, ModelArgs, pictures, print};
 use crate::error::{Error, Kind, Result};
 use crate::report::answer::{Answer, Detail, Tally};
 
@@ -27,9 +27,8 @@ pub struct Args {
     pub images: Vec<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
-    #[arg(long, value_name = "η", value_parser = parse_threshold)]
-    pub threshold: Option<f32>,
+    #[command(flatten)]
+    pub decision: DecisionArgs,
     /// How many of the most probable classes to list
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: u32,
@@ -48,9 +47,6 @@ pub struct Args {
     /// Take pictures as they are: they already have the model's size
     #[arg(long, conflicts_with = "crop")]
     pub no_crop: bool,
-    /// Share of the picture's shorter side that the network sees [default: the model's]
-    #[arg(long, value_name = "R", value_parser = parse_crop)]
-    pub crop: Option<f64>,
 }
 
 /// Classifies the pictures one after the other.
@@ -59,8 +55,8 @@ pub struct Args {
 /// [`Kind::Image`] at the end when a picture could not be read; whatever the model or the output report at once.
 pub fn run(args: Args) -> Result<()> {
     let images = pictures::find(&args.images)?;
-    let mut session = Session::open(&args.model, args.threshold, args.crop)?;
-    let trace = args.trace.then(|| session.geometry().informative());
+    let mut session = Session::open(&args.model, &args.decision)?;
+    let trace = args.trace.then(|| session.cascade.engine().geometry().informative());
     let detail = Detail { top: args.top as usize, trace };
     let mut tally = Tally::default();
     let mut failures = Failures::default();

@@ -9,7 +9,7 @@ use crate::model::{self, DType};
 
 /// Turn a checkpoint into an engine package: a folder with the weights, the labels and a manifest.
 ///
-/// The package appears whole or not at all. Every command takes it with --model.
+/// The package appears whole or not at all. The commands that run a model take the folder with --model.
 #[derive(clap::Args)]
 pub struct Args {
     /// A checkpoint (.pth, .safetensors) or another package

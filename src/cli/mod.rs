@@ -1,20 +1,24 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
 mod classify;
+mod eval;
 mod import;
 mod inspect;
 mod pictures;
-mod session;
+mod run;
+pub mod session;
 mod visualize;
 
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Kind, Result};
+use crate::preprocess::MIN_CROP;
 
 /// Classify pictures and camera frames with a vision transformer that thinks twice only when it must.
 ///
@@ -27,16 +31,15 @@ struct Cli {
     command: Command,
 }
 
+/// The help of each is the documentation of its `Args`.
 #[derive(Subcommand)]
 enum Command {
-    /// Say what is in pictures, and which stage of the model knew
     Classify(classify::Args),
-    /// Draw what the model looked at: a PNG per picture
-    Visualize(visualize::Args),
-    /// Show what a model is: family, geometry, cost of each stage, labels, stored results
+    Eval(eval::Args),
     Inspect(inspect::Args),
-    /// Turn a checkpoint into an engine package
     Import(import::Args),
+    Run(run::Args),
+    Visualize(visualize::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -53,16 +56,57 @@ pub struct ModelArgs {
     pub threads: Option<usize>,
 }
 
+/// How pictures are decided; shared by the subcommands that do.
+#[derive(clap::Args)]
+pub struct DecisionArgs {
+    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
+    #[arg(long, value_name = "η", value_parser = threshold)]
+    pub threshold: Option<f32>,
+    /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
+    #[arg(long, value_name = "R", value_parser = crop)]
+    pub crop: Option<f64>,
+}
+
+/// A number for which `valid` holds; otherwise what was `expected`.
+fn number<T: FromStr>(text: &str, valid: impl Fn(&T) -> bool, expected: &str) -> std::result::Result<T, String> {
+    text.parse().ok().filter(valid).ok_or_else(|| format!("expected {expected}"))
+}
+
+fn threshold(text: &str) -> std::result::Result<f32, String> {
+    number(text, |eta: &f32| eta.is_finite() && *eta >= 0.0, "a number from 0 upward")
+}
+
+fn crop(text: &str) -> std::result::Result<f64, String> {
+    number(text, |crop: &f64| (MIN_CROP..=1.0).contains(crop), "a number from 0.01 to 1")
+}
+
 /// Parses the command line, runs the subcommand, prints its error, and gives the exit code: 0 done, 1 failed, 2 wrong usage or
 /// configuration.
 pub fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let filter = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(filter).format(log_line).init();
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
-        Command::Visualize(args) => visualize::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Visualize(args) => visualize::run(args),
     })
+}
+
+/// One log line: `HH:MM:SS level message`, in local time.
+fn log_line(line: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> std::io::Result<()> {
+    let time = jiff::ZonedDateTime::now().strftime("%H:%M:%S");
+    let level = match record.level() {
+        log::Level::Error => "error",
+        log::Level::Warn => "warn",
+        log::Level::Info => "info",
+        log::Level::Debug => "debug",
+        log::Level::Trace => "trace",
+    };
+    let style = line.default_level_style(record.level());
+    writeln!(line, "{time} {style}{level}{style:#} {}", record.args())
 }
 
 /// Prints an error to standard error, as `error: …`, and turns it into the exit code.

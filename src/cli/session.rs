@@ -1,24 +1,31 @@
-//! What the subcommands that decide pictures share: the model, its preprocessing and its cascade, opened from the command line.
+//! What every subcommand that decides pictures opens first: model, preprocessing, engine, threshold.
 
 use std::path::Path;
 
-use super::ModelArgs;
+use super::{DecisionArgs, ModelArgs};
 use crate::cascade::{Cascade, Lap, Verdict};
-use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture, Timing};
-use crate::model::{self, Geometry, Label};
-use crate::preprocess::{MIN_CROP, Preprocess, decode};
+use crate::model::Label;
+use crate::preprocess::{Preprocess, decode};
 use crate::report::text::printable;
+use crate::{engine, model};
 
 /// The threshold η where neither the command line nor the model says one.
-pub const DEFAULT_THRESHOLD: f32 = 0.5;
+const DEFAULT_THRESHOLD: f32 = 0.5;
 
-/// A model that is ready to decide pictures, one after the other. Its memory is reused from picture to picture.
+/// A model, ready to decide.
 pub struct Session {
-    labels: Vec<Label>,
-    preprocess: Preprocess,
-    cascade: Cascade,
+    /// What the model is called.
+    pub name: String,
+    /// One per class, in class order.
+    pub labels: Vec<Label>,
+    /// The crop ratio in force.
+    pub crop: f64,
+    /// Makes the two tensors.
+    pub preprocess: Preprocess,
+    /// The engine with the threshold in force.
+    pub cascade: Cascade,
     picture: Picture,
     inputs: Inputs,
 }
@@ -36,42 +43,42 @@ pub struct Decision<'a> {
 }
 
 impl Session {
-    /// Opens the model that `args` name; `threshold` and `crop` override what it brings.
+    /// Opens what the arguments name; the model's own threshold and crop ratio stand where they say nothing.
     ///
     /// # Errors
-    /// When the model cannot be opened, or a value does not fit it.
-    pub fn open(args: &ModelArgs, threshold: Option<f32>, crop: Option<f64>) -> Result<Self> {
-        let mut model = model::open(args.model.as_deref(), args.heads)?;
-        let preprocess = Preprocess::new(&model.geometry, crop.unwrap_or(model.crop))?;
-        let threshold = threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
-        let labels = std::mem::take(&mut model.labels);
-        let cascade = Cascade::new(engine::open(model, args.threads)?, threshold);
-        Ok(Self { labels, preprocess, cascade, picture: Picture::default(), inputs: Inputs::default() })
+    /// When the model cannot be read or does not fit the engine, or an argument is out of range.
+    pub fn open(model: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
+        let threads = model.threads;
+        let model = model::open(model.model.as_deref(), model.heads)?;
+        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+        let crop = decision.crop.unwrap_or(model.crop);
+        let preprocess = Preprocess::new(&model.geometry, crop)?;
+        let (name, labels) = (model.name.clone(), model.labels.clone());
+        let cascade = Cascade::new(engine::open(model, threads)?, threshold);
+        let (picture, inputs) = (Picture::default(), Inputs::default());
+        Ok(Self { name, labels, crop, preprocess, cascade, picture, inputs })
     }
 
-    /// The threshold η in force.
-    pub fn threshold(&self) -> f32 {
-        self.cascade.threshold()
+    /// Reads the picture at `path` into `picture` and makes the two tensors of it; the memory of both is reused.
+    ///
+    /// # Errors
+    /// When it cannot be read, naming the file.
+    pub fn prepare(&mut self, path: &Path, picture: &mut Picture, inputs: &mut Inputs) -> Result<()> {
+        decode::read(path, picture)?;
+        self.preprocess.run(picture, inputs).map_err(|e| e.within(format!("cannot use {}", path.display())))
     }
-
-    /// The shape of the model.
-    pub fn geometry(&self) -> &Geometry {
-        self.cascade.engine().geometry()
-    }
-
     /// Reads the picture at `path` and decides it. With `exact` it must have the model's size and is only normalised.
     ///
     /// # Errors
-    /// When the picture cannot be read or has the wrong size, or the engine fails.
+    /// [`Kind::Image`], naming the file, when it cannot be read or has the wrong size; what the engine reports.
     pub fn decide(&mut self, path: &Path, exact: bool) -> Result<Decision<'_>> {
         decode::read(path, &mut self.picture)?;
         let mut clock = Lap::start();
-        if exact {
-            let named = |e: Error| e.within(path.display().to_string());
-            self.preprocess.run_exact(&self.picture, &mut self.inputs).map_err(named)?;
-        } else {
-            self.preprocess.run(&self.picture, &mut self.inputs)?;
-        }
+        let prepared = match exact {
+            true => self.preprocess.run_exact(&self.picture, &mut self.inputs),
+            false => self.preprocess.run(&self.picture, &mut self.inputs),
+        };
+        prepared.map_err(|e| e.within(format!("cannot use {}", path.display())))?;
         let preprocess_ms = clock.lap_ms();
         let verdict = self.cascade.decide(&self.inputs)?;
         Ok(Decision {
@@ -116,16 +123,4 @@ impl Failures {
             count => Err(Error::new(Kind::Image, format!("{count} of {total} pictures could not be read, see above"))),
         }
     }
-}
-
-/// A threshold on the command line: finite and not negative.
-pub fn parse_threshold(text: &str) -> std::result::Result<f32, String> {
-    let valid = |eta: &f32| eta.is_finite() && *eta >= 0.0;
-    text.parse().ok().filter(valid).ok_or_else(|| "expected a number from 0 upward".to_owned())
-}
-
-/// A crop ratio on the command line.
-pub fn parse_crop(text: &str) -> std::result::Result<f64, String> {
-    let valid = |ratio: &f64| (MIN_CROP..=1.0).contains(ratio);
-    text.parse().ok().filter(valid).ok_or_else(|| format!("expected a number from {MIN_CROP} to 1"))
 }

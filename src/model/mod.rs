@@ -73,11 +73,17 @@ pub struct Model {
     pub results: StoredResults,
 }
 
-/// Text from a file, made fit for a message: control characters escaped, cut after 120 characters.
+/// Text from a file, made fit for a message: hidden characters escaped, cut after 120 characters.
 fn shown(text: &str) -> String {
-    let mut escaped: String = text.chars().take(120).flat_map(char::escape_debug).collect();
+    let escape = |c: char| if is_hidden(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    let mut escaped: String = text.chars().take(120).map(escape).collect();
     if text.chars().nth(120).is_some() {
         escaped.push('…');
     }
     escaped
+}
+
+/// Characters that change how a terminal shows what stands around them.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

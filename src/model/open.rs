@@ -11,7 +11,7 @@ use super::shapes::Heads;
 use super::tensor_file::TensorFile;
 use super::torch::Torch;
 use super::weights::{self, Loaded};
-use super::{DType, Label, Model, StoredResults, bundled};
+use super::{DType, Label, Model, StoredResults, bundled, shown};
 use crate::error::{Error, Kind, Result};
 
 /// What a model was read from, for people: see `cfvit inspect`.
@@ -68,7 +68,7 @@ fn open_file(path: &Path, heads: Option<usize>) -> Result<(Model, Details)> {
     let mut start = Vec::new();
     reader.by_ref().take(64).read_to_end(&mut start).and_then(|_| reader.rewind()).map_err(io_error)?;
     let named_safetensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
-    let name = path.file_stem().map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
+    let name = path.file_stem().map_or("model".into(), |stem| shown(&stem.to_string_lossy()));
     match recognise(&start, len) {
         Format::Zip => open_torch(reader, len, name, heads),
         Format::SafeTensors => open_tensor_file(reader, len, name, heads),

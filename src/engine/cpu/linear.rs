@@ -147,7 +147,7 @@ fn scale(values: &mut [f32], by: f32) {
 
 /// The smallest number of equal blocks that are not much deeper than `preferred`; 1 where `k` has no such divisor.
 fn depth_blocks(k: usize, preferred: usize) -> usize {
-    (1..=64).find(|&blocks| k % blocks == 0 && k / blocks <= preferred + preferred / 4).unwrap_or(1)
+    (1..=64).find(|&blocks| k.is_multiple_of(blocks) && k / blocks <= preferred + preferred / 4).unwrap_or(1)
 }
 
 impl Exec {

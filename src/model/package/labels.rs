@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::limits::{MAX_CLASSES, MAX_LABEL_CHARS, MAX_TEXT_BYTES};
 use super::super::open::{open_regular, read_text};
-use super::super::{Label, shown};
+use super::super::{Label, is_hidden, shown};
 use crate::error::{Error, Kind, Result};
 
 /// Reads the labels in the file `path`: see [`parse`].
@@ -22,7 +22,7 @@ pub fn read(path: &Path) -> Result<Vec<Label>> {
 ///
 /// # Errors
 /// [`Kind::Model`] with the line, for an empty line between others, an id that stands twice, text with control characters or
-/// longer than [`MAX_LABEL_CHARS`].
+/// longer than 200 characters.
 pub fn parse(text: &str) -> Result<Vec<Label>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_end();
     let mut labels = Vec::new();
@@ -58,11 +58,6 @@ fn parse_line(line: &str) -> std::result::Result<Label, String> {
     }
     let name = if name.is_empty() { id } else { name };
     Ok(Label { id: id.into(), name: name.into() })
-}
-
-/// Characters that change how a terminal shows what stands around them.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// There is a label for each class.

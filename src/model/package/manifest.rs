@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Family, Geometry, StoredResults, shown};
+use super::super::{Family, Geometry, StoredResults, is_hidden, shown};
 use crate::error::{Error, Kind, Result};
 
 /// The manifest's file name.
@@ -126,9 +126,7 @@ impl Manifest {
         for name in manifest.sha256.keys().chain([&manifest.weights, &manifest.labels]) {
             check_file_name(name)?;
         }
-        if let Some(text) =
-            [&manifest.name, &manifest.about].into_iter().flatten().find(|t| t.chars().any(char::is_control))
-        {
+        if let Some(text) = [&manifest.name, &manifest.about].into_iter().flatten().find(|t| t.chars().any(is_hidden)) {
             return Err(Error::new(Kind::Model, format!("`{}` has control characters", shown(text))));
         }
         manifest.geometry()?;

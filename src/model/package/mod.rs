@@ -15,7 +15,7 @@ use super::open::{Details, check_crop, check_threshold, open_regular, read_text}
 use super::shapes::Heads;
 use super::tensor_file::TensorFile;
 use super::weights;
-use super::{Geometry, Model};
+use super::{Geometry, Model, shown};
 use crate::error::{Error, Kind, Result};
 pub use labels::{parse as parse_labels, read as read_labels};
 pub use manifest::MANIFEST;
@@ -47,7 +47,7 @@ impl Files {
         match self {
             Files::Folder(path) => {
                 let full = path.canonicalize().unwrap_or_else(|_| path.clone());
-                full.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned())
+                full.file_name().map_or("model".into(), |name| shown(&name.to_string_lossy()))
             }
             Files::Embedded(_) => "bundled".into(),
         }

@@ -57,7 +57,7 @@ impl<'a> Machine<'a> {
             0x80 => self.protocol()?,
             0x95 => _ = self.take(8)?,
             b'(' => self.mark()?,
-            b'0' => _ = self.pop_or_mark()?,
+            b'0' => self.pop_or_mark()?,
             b'1' => _ = self.pop_to_mark()?,
             b'2' => self.top().and_then(|id| self.push_id(id))?,
             b'q' | b'r' | b'h' | b'j' | 0x94 => self.memo_op(op)?,
@@ -373,7 +373,7 @@ impl<'a> Machine<'a> {
         let len = self.length(width)?;
         let start = self.at;
         let valid = std::str::from_utf8(self.take(len)?).is_ok();
-        Ok(valid.then(|| Value::Text(start as u32..self.at as u32)))
+        Ok(valid.then_some(Value::Text(start as u32..self.at as u32)))
     }
 
     fn blob(&mut self, width: usize) -> Result<Value> {
@@ -399,8 +399,12 @@ impl<'a> Machine<'a> {
         let start = self.at;
         let rest = &self.bytes[start..];
         let window = &rest[..rest.len().min(MAX_GLOBAL_NAME + 1)];
-        let len = window.iter().position(|&b| b == b'\n');
-        let len = len.ok_or_else(|| self.error(format!("a name without an end in {MAX_GLOBAL_NAME} bytes")))?;
+        let Some(len) = window.iter().position(|&b| b == b'\n') else {
+            return Err(match rest.len() > MAX_GLOBAL_NAME {
+                true => self.error(format!("a name without an end in {MAX_GLOBAL_NAME} bytes")),
+                false => self.error("the pickle ends in the middle"),
+            });
+        };
         if std::str::from_utf8(&window[..len]).is_err() {
             return Err(self.error("a name that is not UTF-8"));
         }

@@ -155,4 +155,4 @@ fn error_at(at: usize, message: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -1,0 +1,217 @@
+//! The pictures of a folder, in order, as if a camera had taken them: the source that needs no hardware.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Decode, Event, Options, Pace, Source, Wait};
+use crate::error::{Error, Kind, Result};
+use crate::frame::{Frame, Picture};
+
+/// Files with these endings (in any case) are pictures.
+const EXTENSIONS: [&str; 16] = [
+    "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp",
+];
+
+/// Plays the pictures of a folder and of the folders in it, sorted by path.
+pub struct Folder {
+    name: String,
+    pictures: Vec<PathBuf>,
+    /// By picture: its damage was logged.
+    named: Vec<bool>,
+    next: usize,
+    readable_in_pass: usize,
+    repeat: bool,
+    schedule: Option<Schedule>,
+    /// Decoded before it is due: which one, and its pixels.
+    ahead: Option<(usize, Picture)>,
+    decode: Decode,
+}
+
+impl Folder {
+    /// Lists the pictures beneath `root`. Hidden files are skipped, links to folders are not followed.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a frame rate outside [`Options::FPS`]; [`Kind::Source`] when `root` is not a folder, cannot be read,
+    /// or holds no picture.
+    pub fn open(root: &Path, options: Options, decode: Decode) -> Result<Self> {
+        let schedule = options.fps.map(Schedule::new).transpose()?;
+        let pictures = list(root)?;
+        if pictures.is_empty() {
+            let message = format!(
+                "folder {} holds no picture: expected files ending in {}",
+                root.display(),
+                EXTENSIONS.join(", ")
+            );
+            return Err(Error::new(Kind::Source, message));
+        }
+        Ok(Self {
+            name: root.display().to_string(),
+            named: vec![false; pictures.len()],
+            pictures,
+            next: 0,
+            readable_in_pass: 0,
+            repeat: options.repeat,
+            schedule,
+            ahead: None,
+            decode,
+        })
+    }
+
+    /// Which picture comes next, and moves on; `None` at the end.
+    fn advance(&mut self) -> Result<Option<usize>> {
+        if self.next == self.pictures.len() {
+            if !self.repeat {
+                return Ok(None);
+            }
+            if self.readable_in_pass == 0 {
+                let message = format!("none of the {} pictures in {} can be read", self.pictures.len(), self.name);
+                return Err(Error::new(Kind::Source, message));
+            }
+            (self.next, self.readable_in_pass) = (0, 0);
+        }
+        self.next += 1;
+        Ok(Some(self.next - 1))
+    }
+
+    /// Decodes picture `index`; a damaged one is named the first time it is met.
+    fn read(&mut self, index: usize) -> Option<Picture> {
+        let path = &self.pictures[index];
+        match (self.decode)(path) {
+            Ok(picture) => {
+                self.readable_in_pass += 1;
+                Some(picture)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.named[index], true) {
+                    log::warn!("skipping {}: {error}", path.display());
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Source for Folder {
+    fn next(&mut self, frame: &mut Frame, wait: &Wait<'_>) -> Result<Event> {
+        if self.ahead.is_none() {
+            let Some(index) = self.advance()? else { return Ok(Event::End) };
+            let Some(picture) = self.read(index) else { return Ok(Event::Failed) };
+            self.ahead = Some((index, picture));
+        }
+        if let Some(schedule) = &mut self.schedule
+            && !schedule.wait(wait)
+        {
+            return Ok(Event::Idle);
+        }
+        let Some((index, picture)) = self.ahead.take() else { return Ok(Event::Idle) };
+        frame.name.clear();
+        frame.name.push_str(&self.pictures[index].to_string_lossy());
+        frame.picture = picture;
+        frame.captured = wait.clock.now();
+        Ok(Event::Frame)
+    }
+
+    fn pace(&self) -> Pace {
+        if self.schedule.is_some() { Pace::Live } else { Pace::Pull }
+    }
+
+    fn describe(&self) -> String {
+        let pace = match &self.schedule {
+            Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps),
+            None => "each is decided, as fast as they are taken".to_owned(),
+        };
+        let again = if self.repeat { ", again and again" } else { "" };
+        format!("{} pictures of {} ({pace}{again})", self.pictures.len(), self.name)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// When the frames are due: at multiples of the period after a start, so that lateness does not add up.
+struct Schedule {
+    fps: f64,
+    start: Option<Instant>,
+    delivered: u64,
+    warned: bool,
+}
+
+impl Schedule {
+    fn new(fps: f64) -> Result<Self> {
+        if !Options::FPS.contains(&fps) {
+            let (low, high) = (Options::FPS.start(), Options::FPS.end());
+            let message = format!("cannot play {fps} frames/s: expected {low} to {high}");
+            return Err(Error::new(Kind::Usage, message));
+        }
+        Ok(Self { fps, start: None, delivered: 0, warned: false })
+    }
+
+    /// `frames` periods. Saturates far beyond any run.
+    fn periods(&self, frames: u64) -> Duration {
+        Duration::try_from_secs_f64(frames as f64 / self.fps).unwrap_or(Duration::MAX)
+    }
+
+    /// Waits until the next frame is due; false if the wait ended before.
+    fn wait(&mut self, wait: &Wait<'_>) -> bool {
+        let now = wait.clock.now();
+        let start = *self.start.get_or_insert(now);
+        let due = start.checked_add(self.periods(self.delivered)).unwrap_or(now);
+        if now.saturating_duration_since(due) > self.periods(1) {
+            // A camera does not deliver the past in a burst: what could not be read in time moves the schedule.
+            if !std::mem::replace(&mut self.warned, true) {
+                log::warn!("pictures cannot be read at {} frames/s: playing them slower", self.fps);
+            }
+            (self.start, self.delivered) = (Some(now), 0);
+        } else if !wait.until(due) {
+            return false;
+        }
+        self.delivered += 1;
+        true
+    }
+}
+
+/// The pictures beneath `root`, sorted.
+fn list(root: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |cause| Error::caused(Kind::Source, format!("cannot read folder {}", root.display()), cause);
+    if !fs::metadata(root).map_err(unreadable)?.is_dir() {
+        let message = format!("{} is not a folder: expected a folder of pictures", root.display());
+        return Err(Error::new(Kind::Source, message));
+    }
+    let (mut pictures, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(cause) if folder == root => return Err(unreadable(cause)),
+            Err(cause) => {
+                log::warn!("skipping folder {}: {cause}", folder.display());
+                continue;
+            }
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if is_picture(&path) && path.is_file() {
+                pictures.push(path);
+            }
+        }
+    }
+    pictures.sort_unstable();
+    Ok(pictures)
+}
+
+/// Whether the file's ending is one of a picture.
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
+}
+
+#[cfg(test)]
+#[path = "folder_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! `cfvit eval`: accuracy and cost on labelled pictures.
+
+use std::path::{Path, PathBuf};
+
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::session::Session;
+use super::{DecisionArgs, ModelArgs, print};
+use crate::error::{Error, Kind, Result};
+use crate::eval::{Accuracy, Dynamic, Evaluation, Observation, Sample, SweepPoint, image_folder, rank};
+use crate::files;
+use crate::frame::{Choice, CoarseOutput, Inputs, Picture};
+use crate::{gate, gather};
+
+/// Measure accuracy and cost on labelled pictures: coarse only, fine always, and the cascade
+///
+/// DIR holds one folder of pictures for each class. Folders named by the labels' ids are that class; otherwise the rank among
+/// the sorted folder names is the class. Both stages run once on every picture, which answers for every threshold.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cfvit eval pictures/val\n  cfvit eval --sweep --json curve.json pictures/val\n  \
+                        cfvit eval --model my.pth --threshold 0.7 pictures/val")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    decision: DecisionArgs,
+    /// Print the whole curve, η = 0.00 to 1.00 by 0.01
+    #[arg(long, conflicts_with = "threshold")]
+    sweep: bool,
+    /// Also write the numbers to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// A folder of class folders
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// The JSON file; percentages in percent, fractions 0 to 1, cost in 1e9 multiply-accumulates.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    images: usize,
+    unreadable: usize,
+    crop: f64,
+    threshold: f32,
+    gmacs: Cost,
+    coarse: Accuracy,
+    fine: Accuracy,
+    dynamic: Dynamic,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<Vec<SweepPoint>>,
+}
+
+#[derive(Serialize)]
+struct Cost {
+    coarse: f64,
+    fine: f64,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// Wrong usage, an unreadable model, or, after everything is printed, pictures that could not be read.
+pub fn run(args: Args) -> Result<()> {
+    let mut session = Session::open(&args.model, &args.decision)?;
+    let samples = image_folder(&args.dir, &session.labels)?;
+    let (evaluation, unreadable) = observe(&mut session, &samples)?;
+    if evaluation.images() == 0 {
+        return Err(Error::new(Kind::Image, format!("none of the {unreadable} pictures could be read")));
+    }
+    let threshold = session.cascade.threshold();
+    let macs = session.cascade.engine().geometry().macs();
+    let report = Report {
+        model: &session.name,
+        images: evaluation.images(),
+        unreadable,
+        crop: session.crop,
+        threshold,
+        gmacs: Cost { coarse: macs.coarse as f64 / 1e9, fine: macs.fine as f64 / 1e9 },
+        coarse: evaluation.coarse(),
+        fine: evaluation.fine(),
+        dynamic: evaluation.dynamic(threshold),
+        sweep: args.sweep.then(|| evaluation.sweep()),
+    };
+    print_report(&report)?;
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    match unreadable {
+        0 => Ok(()),
+        n => Err(Error::new(Kind::Image, format!("{n} of {} pictures could not be read (named above)", samples.len()))),
+    }
+}
+
+/// Runs both stages on every sample; also counts the unreadable ones, each of which is named on standard error.
+fn observe(session: &mut Session, samples: &[Sample]) -> Result<(Evaluation, usize)> {
+    let mut evaluation = Evaluation::new(session.cascade.engine().geometry());
+    let mut unreadable = 0;
+    let progress = progress(samples.len());
+    let (mut picture, mut inputs) = (Picture::default(), Inputs::default());
+    let (mut coarse, mut choice) = (CoarseOutput::default(), Choice::default());
+    let (mut fine_logits, mut probabilities) = (Vec::new(), Vec::new());
+    for Sample { path, class } in samples {
+        if let Err(error) = session.prepare(path, &mut picture, &mut inputs) {
+            unreadable += 1;
+            progress.suspend(|| eprintln!("{error}"));
+            progress.inc(1);
+            continue;
+        }
+        let engine = session.cascade.engine_mut();
+        engine.coarse(&inputs.coarse, &mut coarse)?;
+        gather::choose(&coarse.class_attention, engine.geometry().informative(), &mut choice);
+        engine.fine(&inputs.fine, &choice, &mut fine_logits)?;
+        gate::softmax(&coarse.logits, &mut probabilities);
+        evaluation.add(Observation {
+            confidence: gate::argmax(&probabilities).1,
+            coarse_rank: rank(&coarse.logits, *class),
+            fine_rank: rank(&fine_logits, *class),
+        });
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok((evaluation, unreadable))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(len: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {eta} left");
+    ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print_report(report: &Report<'_>) -> Result<()> {
+    let Report { coarse, fine, dynamic, gmacs, .. } = report;
+    print(format_args!("{} pictures, model {}, crop {}", report.images, report.model, report.crop))?;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["", "top-1 %", "top-5 %", "fine %", "mean GMAC"]);
+    let mut row = |name: &str, top1: f64, top5: f64, fine: f64, gmacs: f64| {
+        let numbers = [format!("{top1:.1}"), format!("{top5:.1}"), format!("{fine:.1}"), format!("{gmacs:.4}")];
+        table.add_row(std::iter::once(name.to_owned()).chain(numbers));
+    };
+    row("coarse only", coarse.top1, coarse.top5, 0.0, gmacs.coarse);
+    row("fine always", fine.top1, fine.top5, 100.0, gmacs.coarse + gmacs.fine);
+    let name = format!("dynamic, η = {}", report.threshold);
+    row(&name, dynamic.top1, dynamic.top5, 100.0 * dynamic.fine_fraction, dynamic.mean_gmacs);
+    align_right(&mut table);
+    print(&table)?;
+    let Some(sweep) = &report.sweep else { return Ok(()) };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["η", "top-1 %", "fine %", "mean GMAC"]);
+    for SweepPoint { threshold, top1, fine_fraction, mean_gmacs } in sweep {
+        table.add_row([
+            format!("{threshold:.2}"),
+            format!("{top1:.1}"),
+            format!("{:.1}", 100.0 * fine_fraction),
+            format!("{mean_gmacs:.4}"),
+        ]);
+    }
+    align_right(&mut table);
+    print(format_args!("\n{table}"))
+}
+
+fn align_right(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn write_json(path: &Path, report: &Report<'_>) -> Result<()> {
+    let json = serde_json::to_vec_pretty(report);
+    let json = json.map_err(|e| Error::caused(Kind::Io, "cannot write the report as JSON", e))?;
+    files::write_atomic(path, &json)
+}

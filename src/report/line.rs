@@ -1,0 +1,137 @@
+//! The numbers of a window or a run, for people.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Percentiles, RecordsCount, Tally};
+use crate::power::Energy;
+
+/// What happened in one window: the log line of each second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// The frames of the window.
+    pub tally: Tally,
+    /// How long the window was.
+    pub elapsed: Duration,
+    /// Latencies of the decisions; `None` without any.
+    pub latency: Option<Percentiles>,
+    /// Energy used; `None` where it was not measured.
+    pub energy: Option<Energy>,
+}
+
+impl Line {
+    /// Decisions per second.
+    pub fn frames_per_s(&self) -> f64 {
+        let elapsed_s = self.elapsed.as_secs_f64();
+        if elapsed_s > 0.0 { self.tally.decided as f64 / elapsed_s } else { 0.0 }
+    }
+
+    /// Energy per decision in millijoules; `None` without decisions or measurement.
+    pub fn mj_per_frame(&self) -> Option<f64> {
+        let energy = self.energy?;
+        (self.tally.decided > 0).then(|| energy.energy_mj / self.tally.decided as f64)
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { captured, dropped, decided, failed, .. } = self.tally;
+        write!(f, "captured {captured}, dropped {dropped}, decided {decided}, failed {failed}")?;
+        if let Some(fine) = self.tally.fine_fraction() {
+            write!(f, ", fine {:.1} %", fine * 100.0)?;
+        }
+        write!(f, ", {:.1} frames/s", self.frames_per_s())?;
+        if let Some(Percentiles { p50_ms, p95_ms, p99_ms, .. }) = self.latency {
+            write!(f, ", latency p50 {p50_ms:.1} p95 {p95_ms:.1} p99 {p99_ms:.1} ms")?;
+        }
+        match self.energy {
+            Some(energy) => write!(f, ", {:.0} mW", energy.mean_mw)?,
+            None => return f.write_str(", energy: not measured"),
+        }
+        match self.mj_per_frame() {
+            Some(mj) => write!(f, ", {mj:.1} mJ/frame"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The whole run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The numbers of the run, as of one long window.
+    pub whole: Line,
+    /// What measured the energy.
+    pub meter: Option<String>,
+    /// The records, where they were asked for: where to, and how many.
+    pub records: Option<(String, RecordsCount)>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { captured, decided, dropped, failed, in_flight, fine } = self.whole.tally;
+        writeln!(f, "captured   {captured} frames in {:.2} s", self.whole.elapsed.as_secs_f64())?;
+        writeln!(f, "decided    {decided}")?;
+        writeln!(f, "dropped    {dropped}")?;
+        writeln!(f, "failed     {failed}")?;
+        writeln!(f, "in flight  {in_flight}")?;
+        if let Some(fraction) = self.whole.tally.fine_fraction() {
+            writeln!(f, "fine       {fine} of {decided} decisions ({:.1} %)", fraction * 100.0)?;
+        }
+        writeln!(f, "rate       {:.1} frames/s", self.whole.frames_per_s())?;
+        if let Some(Percentiles { p50_ms, p95_ms, p99_ms, max_ms, .. }) = self.whole.latency {
+            writeln!(f, "latency    p50 {p50_ms:.1}, p95 {p95_ms:.1}, p99 {p99_ms:.1}, max {max_ms:.1} ms")?;
+        }
+        if let Some((target, count)) = &self.records {
+            let RecordsCount { written, dropped } = count;
+            writeln!(f, "records    {written} written to {target}, {dropped} dropped")?;
+        }
+        match (self.whole.energy, &self.meter) {
+            (Some(energy), Some(meter)) => {
+                write!(f, "energy     {:.2} J, {:.0} mW", energy.energy_mj / 1e3, energy.mean_mw)?;
+                if let Some(mj) = self.whole.mj_per_frame() {
+                    write!(f, ", {mj:.1} mJ/frame")?;
+                }
+                write!(f, " ({meter})")
+            }
+            _ => f.write_str("energy     not measured"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Line {
+        let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5 };
+        let latency = Percentiles { count: 20, p50_ms: 10.04, p95_ms: 20.0, p99_ms: 30.0, max_ms: 31.0 };
+        let energy = Energy { mean_mw: 5000.0, energy_mj: 10_000.0 };
+        Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy) }
+    }
+
+    #[test]
+    fn a_line_holds_every_number_and_leaves_out_what_there_is_not() {
+        assert_eq!(
+            line().to_string(),
+            "captured 30, dropped 8, decided 20, failed 1, fine 25.0 %, 10.0 frames/s, \
+             latency p50 10.0 p95 20.0 p99 30.0 ms, 5000 mW, 500.0 mJ/frame"
+        );
+        let idle = Line { tally: Tally::default(), elapsed: Duration::from_secs(1), latency: None, energy: None };
+        assert_eq!(idle.to_string(), "captured 0, dropped 0, decided 0, failed 0, 0.0 frames/s, energy: not measured");
+        let drawing = Line { energy: line().energy, ..idle };
+        assert!(drawing.to_string().ends_with("0.0 frames/s, 5000 mW"), "no frame, no energy per frame");
+    }
+
+    #[test]
+    fn a_summary_tells_where_every_frame_went() {
+        let count = RecordsCount { written: 19, dropped: 1 };
+        let records = Some(("out.jsonl".to_owned(), count));
+        let text = Summary { whole: line(), meter: Some("INA3221, VDD_IN".to_owned()), records }.to_string();
+        for says in
+            ["captured   30 frames in 2.00 s", "in flight  1", "5 of 20 decisions (25.0 %)", "19 written to out.jsonl"]
+        {
+            assert!(text.contains(says), "{text}");
+        }
+        assert!(text.ends_with("10.00 J, 5000 mW, 500.0 mJ/frame (INA3221, VDD_IN)"), "{text}");
+    }
+}
