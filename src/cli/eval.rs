@@ -85,10 +85,11 @@ pub fn run(args: Args) -> Result<()> {
         dynamic: evaluation.dynamic(threshold),
         sweep: args.sweep.then(|| evaluation.sweep()),
     };
-    print_report(&report)?;
+    // Before anything is printed: a reader that closes standard output early must not cost the file.
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
+    print_report(&report)?;
     failures.finish(samples.len())
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::Permissions;
-use std::io::{Cursor, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::ImageFormat;
@@ -12,6 +10,7 @@ use image::ImageFormat;
 use super::session::{Decision, Failures, Session};
 use super::{DecisionArgs, ModelArgs, pictures, print};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::frame::Stage;
 use crate::gate;
 use crate::model::Geometry;
@@ -53,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut session = Session::open(&args.model, &args.decision)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| Error::caused(Kind::Io, format!("cannot make the folder {}", args.out.display()), e))?;
-    let (geometry, threshold) = (*session.geometry(), session.threshold());
+    let (geometry, threshold) = (*session.cascade.engine().geometry(), session.cascade.threshold());
     let mut names = Names::default();
     let mut failures = Failures::default();
     for image in &images {
@@ -110,22 +109,13 @@ impl Names {
     }
 }
 
-/// Writes `image` beside `target`, flushes it to the disk and renames it, so that `target` is always whole.
+/// Writes `image` to `target`, whole or not at all.
 fn write_png(target: &Path, image: &image::RgbImage) -> Result<()> {
-    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
-        Error::caused(Kind::Io, format!("cannot write {}", target.display()), cause)
-    };
     let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).map_err(|e| failed(e.into()))?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Like any new file, and not private like a temporary one; the umask still applies.
-    let permissions = Permissions::from_mode(0o666);
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".cfvit-").suffix(".tmp").permissions(permissions);
-    let mut file = builder.tempfile_in(folder).map_err(|e| failed(e.into()))?;
-    file.write_all(png.get_ref()).and_then(|()| file.as_file().sync_all()).map_err(|e| failed(e.into()))?;
-    file.persist(target).map_err(|e| failed(e.error.into()))?;
-    Ok(())
+    image
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|e| Error::caused(Kind::Io, format!("cannot encode {}", target.display()), e))?;
+    files::write_atomic(target, png.get_ref())
 }
 
 #[cfg(test)]
@@ -137,16 +127,5 @@ mod tests {
         let mut names = Names::default();
         let found = ["a.jpg", "b/a.png", "a-2.jpg", "c/a.gif", "b.jpg"].map(|path| names.next(Path::new(path)));
         assert_eq!(found, ["a.png", "a-2.png", "a-2-2.png", "a-3.png", "b.png"].map(OsString::from));
-    }
-
-    #[test]
-    fn a_figure_replaces_an_older_one_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("x.png");
-        std::fs::write(&target, "old").unwrap();
-        let image = image::RgbImage::from_pixel(3, 2, image::Rgb([1, 2, 3]));
-        write_png(&target, &image).unwrap();
-        assert_eq!(image::open(&target).unwrap().into_rgb8(), image);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! JPEG: the format of the training pictures and of most cameras, so it has a decoder of its own, which gives the very bytes of
 //! libjpeg-turbo (Pillow's decoder), reuses the picture's memory, and refuses what others fill with grey.
 
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, PixelFormat};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
@@ -12,7 +12,8 @@ const MAX_MEMORY: u64 = 12 * MAX_PIXELS as u64;
 /// A progressive picture has a dozen scans; each more costs a pass over all pixels for a few bytes of file.
 const MAX_SCANS: usize = 100;
 
-/// Decodes a JPEG (baseline or progressive, 8 bits; grey, YCbCr, RGB, CMYK or YCCK) into `picture`, whose memory is reused.
+/// Decodes a JPEG (baseline or progressive, 8 bits; grey, YCbCr, RGB, CMYK or YCCK) into `picture`, whose memory is reused. As with
+/// libjpeg, an end mark in the middle of the pixels, which no truncation leaves, ends the picture there.
 ///
 /// # Errors
 /// [`Kind::Image`] when it is truncated, damaged, of an unsupported kind, or beyond the limits of [`check_size`].
@@ -36,6 +37,9 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
         let kind = if header.is_lossless { "lossless" } else { "not 8-bit" };
         return Err(Error::new(Kind::Image, format!("the JPEG is {kind}: store it as a usual 8-bit JPEG or as PNG")));
     }
+    if bytes.len() < least_bytes(&decoder) {
+        return Err(truncated());
+    }
     picture.width = width;
     picture.height = height;
     let pixels = width * height;
@@ -50,6 +54,24 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
         decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
     }
     Ok(())
+}
+
+/// The fewest bytes that the blocks of this picture can take: Huffman codes have at least one bit, and a block has a code for its
+/// mean and, where it isn't spread over several scans, one for the rest. What is shorter would mostly be filled with grey.
+fn least_bytes(decoder: &Decoder<'_>) -> usize {
+    if decoder.is_arithmetic() {
+        return 0;
+    }
+    let header = decoder.header();
+    let largest = |factor: fn(&ComponentInfo) -> u8| header.components.iter().map(factor).max().map_or(1, usize::from);
+    let (across, down) = (largest(|c| c.horizontal_sampling).max(1), largest(|c| c.vertical_sampling).max(1));
+    let blocks = header.components.iter().map(|component| {
+        let width = (header.width() * usize::from(component.horizontal_sampling)).div_ceil(8 * across);
+        let height = (header.height() * usize::from(component.vertical_sampling)).div_ceil(8 * down);
+        width * height
+    });
+    let bits_per_block = if header.is_progressive { 1 } else { 2 };
+    blocks.sum::<usize>() * bits_per_block / 8
 }
 
 /// Turns inverted CMYK (as every known program stores it in JPEG: 255 is no ink) into RGB, in place, and cuts the rest off.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each user of this module needs another part of it")]
 #![allow(clippy::unwrap_used, reason = "test code, which clippy does not see where an example includes it")]
 
+pub mod images;
 pub mod models;
 pub mod models_package;
 pub mod models_pickle;
@@ -26,7 +27,7 @@ pub const MAY_BE_VALID: &str = "\0may be valid";
 
 /// Everything: one corpus per kind of file.
 pub fn corpus() -> Vec<Case> {
-    let corpora = [models::corpus()];
+    let corpora = [models::corpus(), images::corpus()];
     corpora.into_iter().flatten().collect()
 }
 
