@@ -40,7 +40,7 @@ impl Preprocess {
     /// [`Kind::Usage`] when `crop` isn't in [`MIN_CROP`]`..=1`; [`Kind::Model`] when the model's fine side can't be that of a picture.
     pub fn new(geometry: &Geometry, crop: f64) -> Result<Self> {
         let side = geometry.fine_side();
-        if !(2..=MAX_SIDE).contains(&side) || side % 2 != 0 {
+        if !(2..=MAX_SIDE).contains(&side) || !side.is_multiple_of(2) {
             let message =
                 format!("the model reads pictures of {side}×{side} pixels, expected an even side up to {MAX_SIDE}");
             return Err(Error::new(Kind::Model, message));
@@ -54,7 +54,7 @@ impl Preprocess {
             side,
             short: (side as f64 / crop) as usize,
             bicubic: Bicubic::default(),
-            normalizer: Normalizer::new(),
+            normalizer: Normalizer::default(),
             halver: Halver::new(side),
             cropped: vec![0; side * side * 3],
         })

@@ -12,13 +12,14 @@ pub struct Normalizer {
     tables: Box<[[f32; 256]; 3]>,
 }
 
-impl Normalizer {
-    /// Fills the tables.
-    pub fn new() -> Self {
+impl Default for Normalizer {
+    fn default() -> Self {
         let table = |c: usize| std::array::from_fn(|byte| (byte as f32 / 255.0 - MEAN[c]) / STD[c]);
         Self { tables: Box::new(std::array::from_fn(table)) }
     }
+}
 
+impl Normalizer {
     /// Normalises `rgb` (`[S, S, 3]` bytes) into `planes` (`[3, S, S]`).
     pub fn apply(&self, rgb: &[u8], planes: &mut [f32]) {
         let (red, rest) = planes.split_at_mut(planes.len() / 3);
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn normalising_separates_the_channels_and_uses_their_own_statistics() {
         let mut planes = [0.0; 6];
-        Normalizer::new().apply(&[255, 0, 51, 0, 255, 102], &mut planes);
+        Normalizer::default().apply(&[255, 0, 51, 0, 255, 102], &mut planes);
         let expected = [
             (1.0 - 0.485) / 0.229,
             -0.485 / 0.229,

@@ -346,7 +346,7 @@ struct Bits(Vec<u8>, usize);
 impl Bits {
     fn push(&mut self, code: u32, length: usize) {
         for i in (0..length).rev() {
-            if self.1 % 8 == 0 {
+            if self.1.is_multiple_of(8) {
                 self.0.push(0);
             }
             *self.0.last_mut().unwrap() |= ((code >> i & 1) as u8) << (self.1 % 8);
