@@ -13,9 +13,20 @@ use crate::error::{Error, Kind, Result};
 /// # Errors
 /// [`Kind::Io`] naming the file; the old one is untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |temporary| File::create(temporary)?.write_all(bytes))
+}
+
+/// The same for a file that `write` makes at the temporary path it is given. It gets the permissions of any new file, even where
+/// `write` puts a private one there.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn replace(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     let temporary = beside(path);
     let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|file| file.metadata())
+        .and_then(|usual| write(&temporary).and_then(|()| fs::set_permissions(&temporary, usual.permissions())))
+        .and_then(|()| File::open(&temporary)?.sync_all())
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // Best effort: the error that matters is the first one.

@@ -3,6 +3,7 @@
 mod classify;
 mod eval;
 mod import;
+mod init;
 mod inspect;
 mod pictures;
 mod run;
@@ -40,6 +41,7 @@ enum Command {
     Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
+    Init(init::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
+        Command::Init(args) => init::run(args),
         Command::Run(args) => run::run(args),
     })
 }

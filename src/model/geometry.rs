@@ -146,6 +146,15 @@ impl Geometry {
         self.width / self.heads
     }
 
+    /// The published small model of `family`: `cf_deit_small` or `cf_lvvit_small`.
+    pub fn published(family: Family, grid: usize, classes: usize) -> Self {
+        let (depth, hidden, stem) = match family {
+            Family::Deit => (12, 1536, 0),
+            Family::Lvvit => (16, 1152, 64),
+        };
+        Self { family, grid, patch: 16, width: 384, depth, heads: 6, hidden, classes, stem }
+    }
+
     /// The published model that has this shape (`cf_deit_small`, `cf_lvvit_small`), if one has, whatever its grid and classes.
     pub fn published_name(&self) -> Option<&'static str> {
         match (self.family, self.width, self.depth, self.heads, self.hidden, self.patch) {
@@ -211,8 +220,7 @@ mod tests {
     use super::*;
 
     fn deit_small(grid: usize) -> Geometry {
-        let family = Family::Deit;
-        Geometry { family, grid, patch: 16, width: 384, depth: 12, heads: 6, hidden: 1536, classes: 1000, stem: 0 }
+        Geometry::published(Family::Deit, grid, 1000)
     }
 
     #[test]
@@ -233,8 +241,9 @@ mod tests {
         assert_eq!((macs.full as f64 / 1e7).round(), 460.0, "DeiT-S itself");
         let nine = deit_small(9).macs();
         assert_eq!((nine.coarse as f64 / 1e7).round(), 183.0);
-        let family = Family::Lvvit;
-        let lvvit = Geometry { family, depth: 16, hidden: 1152, stem: 64, ..deit_small(7) }.macs();
+        let lvvit = Geometry::published(Family::Lvvit, 7, 1000);
+        assert_eq!(lvvit.published_name(), Some("cf_lvvit_small"));
+        let lvvit = lvvit.macs();
         assert!((lvvit.coarse as f64 / 1e9 - 1.57).abs() < 0.03, "{}", lvvit.coarse);
         assert!(((lvvit.coarse + lvvit.fine) as f64 / 1e9 - 6.18).abs() < 0.1, "{}", lvvit.coarse + lvvit.fine);
     }

@@ -8,6 +8,7 @@ mod limits;
 mod open;
 pub mod package;
 mod pickle;
+mod random;
 mod shapes;
 mod state;
 mod strided;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 pub use dtype::DType;
 pub use geometry::*;
 pub use open::{Details, open, open_with_details};
+pub use random::write_random;
 pub use weights::{expected_tensors, parameters};
 
 /// A tensor in row-major order, always 32-bit floats in memory whatever the file held.

@@ -11,7 +11,7 @@ use super::{DType, Tensor, Tensors, shown};
 use crate::error::{Error, Kind, Result};
 
 /// Key of the `__metadata__` that says the number of attention heads; [`serialize`] sets it.
-const HEADS_KEY: &str = "heads";
+pub(super) const HEADS_KEY: &str = "heads";
 /// Key of the `__metadata__` that says the evaluation crop ratio.
 const CROP_KEY: &str = "crop";
 
