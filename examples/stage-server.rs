@@ -80,7 +80,7 @@ impl Server {
                 "ok".into()
             }
             // The path may hold spaces.
-            ["photo", ..] => self.photo(Path::new(line.trim_start().trim_start_matches("photo ")))?,
+            ["photo", ..] => self.photo(Path::new(line.strip_prefix("photo ").unwrap_or_default()))?,
             ["peak"] => peak::gflops(self.threads).to_string(),
             ["describe"] => self.cascade.engine().describe(),
             _ => return Err(format!("unknown command `{line}`").into()),

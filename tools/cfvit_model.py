@@ -61,7 +61,7 @@ class Network:
         tokens, width = x.shape
         heads = self.geo.heads
         q, k, v = self.linear(x, name + ".qkv").view(tokens, 3, heads, width // heads).permute(1, 2, 0, 3)
-        weights = (q @ k.mT / math.sqrt(width // heads)).softmax(-1)
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(width // heads)).softmax(-1)
         mixed = (weights @ v).permute(1, 0, 2).reshape(tokens, width)
         return self.linear(mixed, name + ".proj"), weights[:, 0].mean(0)
 

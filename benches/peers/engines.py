@@ -131,4 +131,4 @@ class Peer:
 
 def first(output):
     """The logits of a graph with one or several outputs."""
-    return (output[0] if isinstance(output, (tuple, list)) else output).numpy()
+    return np.asarray(output[0] if isinstance(output, (tuple, list)) else output)

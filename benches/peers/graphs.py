@@ -69,9 +69,13 @@ class Graph(torch.nn.Module):
         """One block of all rows; also the class token's row of its attention."""
         net, name = self.net, f"blocks.{i}"
         out, row = net.attention(net.norm(x, name + ".norm1"), name + ".attn")
-        x = x + out / net.residual if net.residual != 1 else x + out
+        x = x + self.scaled(out)
         out = net.mlp(net.norm(x, name + ".norm2"), name + ".mlp")
-        return (x + out / net.residual if net.residual != 1 else x + out), row
+        return x + self.scaled(out), row
+
+    def scaled(self, out):
+        """What is added to the residual stream; no division by 1 in DeiT's graphs."""
+        return out / self.net.residual if self.geo.lvvit else out
 
     def last_rows(self, x, kv, i):
         """Block `i` for the rows `x` only, with the keys and values of all: `kv`, `[2, heads, tokens, head_dim]`."""
@@ -79,7 +83,7 @@ class Graph(torch.nn.Module):
         rows, width = x.shape
         weight, bias = net.w[name + ".attn.qkv.weight"], net.w[name + ".attn.qkv.bias"]
         q = F.linear(net.norm(x, name + ".norm1"), weight[:width], bias[:width]).view(rows, heads, -1).permute(1, 0, 2)
-        attention = (q @ kv[0].mT / math.sqrt(width // heads)).softmax(-1)
+        attention = (q @ kv[0].transpose(-1, -2) / math.sqrt(width // heads)).softmax(-1)
         x = x + net.linear((attention @ kv[1]).permute(1, 0, 2).reshape(rows, width), name + ".attn.proj")
         return x + net.mlp(net.norm(x, name + ".norm2"), name + ".mlp"), attention
 
@@ -107,7 +111,11 @@ class Coarse(Graph):
     """Published: logits, class attention, features, embedded tokens."""
 
     def forward(self, image):
-        return self.net.coarse(image)
+        embedded = self.embed_coarse(image)
+        x, average = self.trunk(embedded, self.geo.depth)
+        features = self.net.norm(x, "norm")
+        logits = self.net.answer(features)
+        return logits / 1.25 if self.geo.lvvit else logits, average[1:], features, embedded
 
 
 class Fine(Graph):
@@ -117,8 +125,8 @@ class Fine(Graph):
         reused = self.reuse(features[1:]).index_select(0, self.parent_of)
         fine = self.net.patches(image) + reused + self.positions(1)[1:]
         chosen = self.children_of.index_select(0, informative).reshape(-1)
-        features, _ = self.net.trunk(self.tokens(fine.index_select(0, chosen), embedded, kept))
-        return self.net.answer(features)
+        x, _ = self.trunk(self.tokens(fine.index_select(0, chosen), embedded, kept), self.geo.depth)
+        return self.net.answer(self.net.norm(x, "norm"))
 
 
 class LeanCoarse(Graph):
@@ -149,7 +157,7 @@ class LeanFine(Graph):
         fine = self.patches_of(image, chosen) + reused + self.positions(1).index_select(0, chosen + 1)
         x = self.tokens(fine, embedded, kept)
         if self.geo.lvvit:
-            return net.answer(net.trunk(x)[0])
+            return net.answer(net.norm(self.trunk(x, last + 1)[0], "norm"))
         x, _ = self.trunk(x, last)
         cls, _ = self.last_rows(x[:1], self.keys_values(x, last), last)
         return net.linear(net.norm(cls, "norm")[0], "head")
@@ -160,7 +168,7 @@ class Static(Graph):
 
     def forward(self, image):
         x = torch.cat((self.net.w["cls_token"][0], self.net.patches(image))) + self.positions(1)
-        return self.net.answer(self.net.trunk(x)[0])
+        return self.net.answer(self.net.norm(self.trunk(x, self.geo.depth)[0], "norm"))
 
 
 def executed_flop(geo):

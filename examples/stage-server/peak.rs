@@ -9,7 +9,7 @@ const ROUNDS: usize = 1_000_000;
 
 /// A dense loop of the best instruction set, and the floating-point operations of one round.
 struct Loop {
-    run: fn(usize) -> f32,
+    run: fn(usize),
     flop_per_round: usize,
 }
 
@@ -18,10 +18,10 @@ pub fn gflops(threads: usize) -> f64 {
     let Loop { run, flop_per_round } = best();
     let barrier = Barrier::new(threads);
     let work = || {
-        black_box(run(black_box(ROUNDS / 20)));
+        run(ROUNDS / 20);
         barrier.wait();
         let start = Instant::now();
-        black_box(run(black_box(ROUNDS)));
+        run(ROUNDS);
         start.elapsed().as_secs_f64()
     };
     let seconds: f64 = std::thread::scope(|scope| {
@@ -46,8 +46,7 @@ fn best() -> Loop {
 
 #[cfg(target_arch = "aarch64")]
 fn best() -> Loop {
-    // SAFETY: every aarch64 CPU has NEON.
-    Loop { run: |rounds| unsafe { neon(rounds) }, flop_per_round: 24 * 4 * 2 }
+    Loop { run: neon, flop_per_round: 24 * 4 * 2 }
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -64,51 +63,69 @@ const PORTABLE: Loop = Loop {
         for _ in 0..rounds {
             sums.iter_mut().for_each(|sum| *sum = *sum * a + b);
         }
-        sums.iter().sum()
+        black_box(sums);
     },
     flop_per_round: 64,
 };
 
-/// The loop over `$count` independent accumulators: enough to cover the latency of the units, few enough to stay in registers.
+/// `acc = acc · a + b` on independent accumulators, enough to cover the latency of the units. In assembly, because a compiler may
+/// keep some of the accumulators in memory, and then it is the memory that is measured.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! fma_loop {
-    ($(#[$doc:meta])* $name:ident, $feature:literal, $count:literal, $splat:expr, $fma:expr, $sum:expr) => {
-        $(#[$doc])*
-        #[target_feature(enable = $feature)]
-        unsafe fn $name(rounds: usize) -> f32 {
-            let (a, b) = ($splat(black_box(0.999f32)), $splat(black_box(0.001f32)));
-            let mut sums = [$splat(0.0); $count];
-            for _ in 0..rounds {
-                for sum in &mut sums {
-                    *sum = $fma(*sum, a, b);
-                }
-            }
-            let total = sums.into_iter().map(|sum| $sum(sum)).sum();
-            total
+    ($rounds:ident, [$($instruction:expr),*], $count:literal, $branch:literal, $($operands:tt)*) => {
+        // SAFETY: the loop writes registers only, all of them declared.
+        unsafe {
+            std::arch::asm!(
+                "2:", $($instruction,)* $count, $branch,
+                n = inout(reg) $rounds.max(1) => _, $($operands)* clobber_abi("C"), options(nomem, nostack),
+            )
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+macro_rules! x86_loop {
+    ($rounds:ident, $register:literal, $a:literal = $a_value:expr, $b:literal = $b_value:expr, [$($i:literal)*]) => {
+        fma_loop!(
+            $rounds, [$(concat!("vfmadd213ps ", $register, $i, ", ", $a, ", ", $b)),*], "dec {n}", "jnz 2b",
+            in($a) $a_value, in($b) $b_value,
+        )
+    };
+}
 
 #[cfg(target_arch = "x86_64")]
-fma_loop!(
-    /// 24 of the 32 registers.
-    avx512, "avx512f", 24, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps
-);
+#[target_feature(enable = "avx512f")]
+fn avx512(rounds: usize) {
+    use std::arch::x86_64::_mm512_set1_ps;
+    x86_loop!(
+        rounds, "zmm", "zmm30" = _mm512_set1_ps(0.999), "zmm31" = _mm512_set1_ps(0.001),
+        [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23]
+    );
+}
 
 #[cfg(target_arch = "x86_64")]
-fma_loop!(
-    /// 12 of the 16 registers.
-    avx2, "avx2,fma", 12, _mm256_set1_ps, _mm256_fmadd_ps, |x| _mm_cvtss_f32(_mm256_castps256_ps128(x))
-);
+#[target_feature(enable = "avx2,fma")]
+fn avx2(rounds: usize) {
+    use std::arch::x86_64::_mm256_set1_ps;
+    x86_loop!(
+        rounds, "ymm", "ymm14" = _mm256_set1_ps(0.999), "ymm15" = _mm256_set1_ps(0.001),
+        [0 1 2 3 4 5 6 7 8 9 10 11]
+    );
+}
 
+/// `acc += a · b`: the form that NEON has.
 #[cfg(target_arch = "aarch64")]
-use std::arch::aarch64::*;
-
-#[cfg(target_arch = "aarch64")]
-fma_loop!(
-    /// 24 of the 32 registers.
-    neon, "neon", 24, vdupq_n_f32, |sum, a, b| vfmaq_f32(b, sum, a), vaddvq_f32
-);
+fn neon(rounds: usize) {
+    use std::arch::aarch64::vdupq_n_f32;
+    // SAFETY: every aarch64 CPU has NEON.
+    let (a, b) = unsafe { (vdupq_n_f32(0.999), vdupq_n_f32(0.001)) };
+    macro_rules! neon_loop {
+        ([$($i:literal)*]) => {
+            fma_loop!(
+                rounds, [$(concat!("fmla v", $i, ".4s, v30.4s, v31.4s")),*], "subs {n}, {n}, #1", "b.ne 2b",
+                in("v30") a, in("v31") b,
+            )
+        };
+    }
+    neon_loop!([0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23]);
+}
