@@ -145,10 +145,10 @@ mod tests {
             prop_assert!(found.top + found.height <= height as f64, "{:?}", found);
         }
 
-        /// Resampling only what the crop shows gives "resize everything, then crop"; the library scales its fixed-point weights by
-        /// the largest one of the call, hence the one level.
+        /// Resampling only what the crop shows gives "resize everything, then crop", up to rounding: the library scales its
+        /// fixed-point weights by the largest one of a call, so that each of the two passes may round a sample the other way.
         #[test]
-        fn cropping_before_resizing_changes_no_pixel_by_more_than_one_level(
+        fn cropping_before_resizing_changes_roundings_only(
             width in 1usize..90, height in 1usize..90, side in 2usize..40, more in 0usize..20, seed in any::<u64>(),
         ) {
             let short = side + more;
@@ -170,13 +170,16 @@ mod tests {
             Bicubic::default().resample(&picture, part, &mut cropped, (side, side)).unwrap();
 
             let left = ((full_width - side) as f64 / 2.0).round_ties_even() as usize;
+            let mut different = 0;
             let top = ((full_height - side) as f64 / 2.0).round_ties_even() as usize;
             for (row, found) in cropped.chunks_exact(side * 3).enumerate() {
                 let start = ((top + row) * full_width + left) * 3;
                 for (&a, &b) in found.iter().zip(&full[start..start + side * 3]) {
-                    prop_assert!(a.abs_diff(b) <= 1, "row {}: {} {}", row, a, b);
+                    prop_assert!(a.abs_diff(b) <= 2, "row {}: {} {}", row, a, b);
+                    different += usize::from(a != b);
                 }
             }
+            prop_assert!(different <= 3 + cropped.len() / 10, "{} of {} samples", different, cropped.len());
         }
     }
 }
