@@ -75,7 +75,8 @@ fn wrong_usage_is_exit_code_2_and_says_what_was_expected() {
         (&["--threshold", "-0.1"][..], pictures.as_path(), "a number from 0 upward"),
         (&["--sweep", "--threshold", "0.5"], &pictures, "cannot be used with"),
         (&["--crop", "1.5"], &pictures, "0.01 to 1"),
-        (&[], &root().join("src"), "class folders"),
+        (&[], &root().join("src"), "hold no pictures"),
+        (&[], &root().join("tests/data/pictures/n01440764"), "holds no folders"),
     ] {
         let output = eval(arguments, dir).assert().code(2);
         let stderr = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
