@@ -138,5 +138,5 @@ fn a_file_that_cannot_be_read_is_named() {
         assert!(error.kind() == Kind::Image && error.to_string().contains(path), "{error}");
     }
     let error = decode::read(Path::new("/dev/zero"), &mut picture).unwrap_err();
-    assert!(error.to_string().contains("larger than the 128 MiB"), "{error}");
+    assert!(error.to_string().contains("larger than the 96 MiB"), "{error}");
 }

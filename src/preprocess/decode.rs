@@ -19,7 +19,7 @@ pub const MAX_SIDE: usize = 16_384;
 /// The most pixels that are accepted: enough for a 64-megapixel camera.
 pub const MAX_PIXELS: usize = 1 << 26;
 /// The largest file that is read.
-pub const MAX_FILE_BYTES: usize = 128 << 20;
+pub const MAX_FILE_BYTES: usize = 96 << 20;
 /// The most that decoded samples may take before they become 8-bit RGB: [`MAX_PIXELS`] of 16-bit RGB. With [`MAX_FILE_BYTES`] and the
 /// RGB picture itself this keeps the memory for any file below 1 GB.
 const MAX_DECODED_BYTES: usize = 6 * MAX_PIXELS;

@@ -1,14 +1,14 @@
 //! JPEG: the format of the training pictures and of most cameras, so it has a decoder of its own, which gives the very bytes of
 //! libjpeg-turbo (Pillow's decoder), reuses the picture's memory, and refuses what others fill with grey.
 
-use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
 use crate::preprocess::decode::{MAX_PIXELS, MAX_SIDE, check_size, truncated};
 
 /// Memory for the planes, the coefficients of a progressive picture and the result: all of a picture of [`MAX_PIXELS`].
-const MAX_MEMORY: u64 = 12 * MAX_PIXELS as u64;
+const MAX_MEMORY: u64 = 13 * MAX_PIXELS as u64;
 /// A progressive picture has a dozen scans; each more costs a pass over all pixels for a few bytes of file.
 const MAX_SCANS: usize = 100;
 
@@ -18,7 +18,6 @@ const MAX_SCANS: usize = 100;
 /// # Errors
 /// [`Kind::Image`] when it is truncated, damaged, of an unsupported kind, or beyond the limits of [`check_size`].
 pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
-    let broken = |cause| Error::caused(Kind::Image, "the JPEG data is damaged or unsupported", cause);
     if !is_whole(bytes) {
         return Err(truncated());
     }
@@ -42,18 +41,26 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
     }
     picture.width = width;
     picture.height = height;
-    let pixels = width * height;
     if components == 4 {
-        picture.rgb.resize(pixels * 4, 0);
         let decoder = decoder.with_output_format(PixelFormat::Cmyk);
-        decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
+        // The decoder has no way to write these into memory of ours without a copy.
+        picture.rgb = decoder.decode_image().map_err(broken)?.data;
         cmyk_to_rgb(&mut picture.rgb);
     } else {
-        picture.rgb.resize(pixels * 3, 0);
+        picture.rgb.resize(width * height * 3, 0);
         let decoder = decoder.with_output_format(PixelFormat::Rgb);
         decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
     }
     Ok(())
+}
+
+/// What a failure of the decoder means.
+fn broken(cause: JpegError) -> Error {
+    let message = match cause {
+        JpegError::LimitExceeded { .. } => "the JPEG needs more than is accepted: make it smaller",
+        _ => "the JPEG data is damaged or unsupported",
+    };
+    Error::caused(Kind::Image, message, cause)
 }
 
 /// The fewest bytes that the blocks of this picture can take: Huffman codes have at least one bit, and a block has a code for its
