@@ -4,7 +4,13 @@
 //! A fixture is a folder: `checkpoint.pth`, `expected.json`, `images/NAME.crop.png` (the fine-size picture the numbers belong to) and
 //! maybe the photograph `images/NAME.JPEG` that the crop was made from.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code outside of #[test] functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::explicit_write,
+    reason = "test code outside of #[test] functions"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

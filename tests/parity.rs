@@ -1,6 +1,8 @@
 //! Preprocessing against Pillow's: on what is bundled in `tests/data/pillow` (see `make.py` there), and on the golden photographs
 //! beside the checkout where there are any.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code outside of #[test] functions")]
+
 use std::path::{Path, PathBuf};
 
 use cfvit::frame::{Inputs, Picture};

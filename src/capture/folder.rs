@@ -7,11 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Decode, Event, Options, Pace, Source, Wait};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Picture};
-
-/// Files with these endings (in any case) are pictures.
-const EXTENSIONS: [&str; 16] = [
-    "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp",
-];
+use crate::preprocess::decode;
 
 /// Plays the pictures of a folder and of the folders in it, sorted by path.
 pub struct Folder {
@@ -23,13 +19,14 @@ pub struct Folder {
     readable_in_pass: usize,
     repeat: bool,
     schedule: Option<Schedule>,
-    /// Decoded before it is due: which one, and its pixels.
-    ahead: Option<(usize, Picture)>,
+    /// Which picture is decoded in `picture` and waits until it is due.
+    ahead: Option<usize>,
+    picture: Picture,
     decode: Decode,
 }
 
 impl Folder {
-    /// Lists the pictures beneath `root`. Hidden files are skipped, links to folders are not followed.
+    /// Lists the pictures beneath `root`. Hidden files and folders are skipped, links to folders are not followed.
     ///
     /// # Errors
     /// [`Kind::Usage`] for a frame rate outside [`Options::FPS`]; [`Kind::Source`] when `root` is not a folder, cannot be read,
@@ -41,7 +38,7 @@ impl Folder {
             let message = format!(
                 "folder {} holds no picture: expected files ending in {}",
                 root.display(),
-                EXTENSIONS.join(", ")
+                decode::EXTENSIONS.join(", ")
             );
             return Err(Error::new(Kind::Source, message));
         }
@@ -54,6 +51,7 @@ impl Folder {
             repeat: options.repeat,
             schedule,
             ahead: None,
+            picture: Picture::default(),
             decode,
         })
     }
@@ -75,18 +73,17 @@ impl Folder {
     }
 
     /// Decodes picture `index`; a damaged one is named the first time it is met.
-    fn read(&mut self, index: usize) -> Option<Picture> {
-        let path = &self.pictures[index];
-        match (self.decode)(path) {
-            Ok(picture) => {
+    fn read(&mut self, index: usize) -> bool {
+        match (self.decode)(&self.pictures[index], &mut self.picture) {
+            Ok(()) => {
                 self.readable_in_pass += 1;
-                Some(picture)
+                true
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.named[index], true) {
-                    log::warn!("skipping {}: {error}", path.display());
+                    log::warn!("skipped: {error}");
                 }
-                None
+                false
             }
         }
     }
@@ -96,18 +93,20 @@ impl Source for Folder {
     fn next(&mut self, frame: &mut Frame, wait: &Wait<'_>) -> Result<Event> {
         if self.ahead.is_none() {
             let Some(index) = self.advance()? else { return Ok(Event::End) };
-            let Some(picture) = self.read(index) else { return Ok(Event::Failed) };
-            self.ahead = Some((index, picture));
+            if !self.read(index) {
+                return Ok(Event::Failed);
+            }
+            self.ahead = Some(index);
         }
         if let Some(schedule) = &mut self.schedule
             && !schedule.wait(wait)
         {
             return Ok(Event::Idle);
         }
-        let Some((index, picture)) = self.ahead.take() else { return Ok(Event::Idle) };
+        let Some(index) = self.ahead.take() else { return Ok(Event::Idle) };
         frame.name.clear();
         frame.name.push_str(&self.pictures[index].to_string_lossy());
-        frame.picture = picture;
+        std::mem::swap(&mut frame.picture, &mut self.picture);
         frame.captured = wait.clock.now();
         Ok(Event::Frame)
     }
@@ -192,24 +191,17 @@ fn list(root: &Path) -> Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry.map_err(unreadable)?;
             let path = entry.path();
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if is_picture(&path) && path.is_file() {
+                if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                    folders.push(path);
+                }
+            } else if decode::is_picture_name(&path) && path.is_file() {
                 pictures.push(path);
             }
         }
     }
     pictures.sort_unstable();
     Ok(pictures)
-}
-
-/// Whether the file's ending is one of a picture.
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str());
-    extension.is_some_and(|extension| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension)))
 }
 
 #[cfg(test)]

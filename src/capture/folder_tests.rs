@@ -16,9 +16,14 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
 
 /// Gives a picture one pixel wide; files whose name holds `bad` are damaged.
 fn decode() -> Decode {
-    Box::new(|path| match path.to_string_lossy().contains("bad") {
-        true => Err(Error::new(Kind::Image, "damaged")),
-        false => Ok(Picture { width: 1, height: 1, rgb: vec![7; 3] }),
+    Box::new(|path, picture| {
+        if path.to_string_lossy().contains("bad") {
+            return Err(Error::new(Kind::Image, "damaged"));
+        }
+        (picture.width, picture.height) = (1, 1);
+        picture.rgb.clear();
+        picture.rgb.extend([7; 3]);
+        Ok(())
     })
 }
 

@@ -73,8 +73,9 @@ pub trait Source: Send {
     fn name(&self) -> &str;
 }
 
-/// Reads one picture file. Sources are given it, so they know nothing of formats.
-pub type Decode = Box<dyn FnMut(&Path) -> Result<Picture> + Send>;
+/// Reads one picture file into a picture whose memory is reused; the error names the file. What a program passes is
+/// [`crate::preprocess::decode::read`].
+pub type Decode = Box<dyn FnMut(&Path, &mut Picture) -> Result<()> + Send>;
 
 /// How a source is to behave.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -56,7 +56,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let images = pictures::find(&args.images)?;
     let mut session = Session::open(&args.model, &args.decision)?;
-    let trace = args.trace.then(|| session.cascade.engine().geometry().informative());
+    let trace = args.trace.then(|| session.geometry().informative());
     let detail = Detail { top: args.top as usize, trace };
     let mut tally = Tally::default();
     let mut failures = Failures::default();

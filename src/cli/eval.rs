@@ -6,12 +6,12 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::session::Session;
+use super::session::{Failures, Session};
 use super::{DecisionArgs, ModelArgs, print};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Accuracy, Dynamic, Evaluation, Observation, Sample, SweepPoint, image_folder, rank};
 use crate::files;
-use crate::frame::{Choice, CoarseOutput, Inputs, Picture};
+use crate::frame::{Choice, CoarseOutput};
 use crate::{gate, gather};
 
 /// Measure accuracy and cost on labelled pictures: coarse only, fine always, and the cascade
@@ -66,16 +66,17 @@ struct Cost {
 pub fn run(args: Args) -> Result<()> {
     let mut session = Session::open(&args.model, &args.decision)?;
     let samples = image_folder(&args.dir, &session.labels)?;
-    let (evaluation, unreadable) = observe(&mut session, &samples)?;
+    let mut failures = Failures::default();
+    let evaluation = observe(&mut session, &samples, &mut failures)?;
     if evaluation.images() == 0 {
-        return Err(Error::new(Kind::Image, format!("none of the {unreadable} pictures could be read")));
+        return failures.finish(samples.len());
     }
-    let threshold = session.cascade.threshold();
-    let macs = session.cascade.engine().geometry().macs();
+    let threshold = session.threshold();
+    let macs = session.geometry().macs();
     let report = Report {
         model: &session.name,
         images: evaluation.images(),
-        unreadable,
+        unreadable: samples.len() - evaluation.images(),
         crop: session.crop,
         threshold,
         gmacs: Cost { coarse: macs.coarse as f64 / 1e9, fine: macs.fine as f64 / 1e9 },
@@ -84,45 +85,38 @@ pub fn run(args: Args) -> Result<()> {
         dynamic: evaluation.dynamic(threshold),
         sweep: args.sweep.then(|| evaluation.sweep()),
     };
-    print_report(&report)?;
+    // Before anything is printed: a reader that closes standard output early must not cost the file.
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Error::new(Kind::Image, format!("{n} of {} pictures could not be read (named above)", samples.len()))),
-    }
+    print_report(&report)?;
+    failures.finish(samples.len())
 }
 
-/// Runs both stages on every sample; also counts the unreadable ones, each of which is named on standard error.
-fn observe(session: &mut Session, samples: &[Sample]) -> Result<(Evaluation, usize)> {
-    let mut evaluation = Evaluation::new(session.cascade.engine().geometry());
-    let mut unreadable = 0;
+/// Runs both stages on every sample; unreadable ones are named on standard error and counted.
+fn observe(session: &mut Session, samples: &[Sample], failures: &mut Failures) -> Result<Evaluation> {
+    let mut evaluation = Evaluation::new(session.geometry());
     let progress = progress(samples.len());
-    let (mut picture, mut inputs) = (Picture::default(), Inputs::default());
     let (mut coarse, mut choice) = (CoarseOutput::default(), Choice::default());
     let (mut fine_logits, mut probabilities) = (Vec::new(), Vec::new());
     for Sample { path, class } in samples {
-        if let Err(error) = session.prepare(path, &mut picture, &mut inputs) {
-            unreadable += 1;
-            progress.suspend(|| eprintln!("{error}"));
-            progress.inc(1);
-            continue;
+        let prepared = session.prepare(path, false);
+        if progress.suspend(|| failures.note(prepared))?.is_some() {
+            let engine = session.cascade.engine_mut();
+            engine.coarse(&session.inputs.coarse, &mut coarse)?;
+            gather::choose(&coarse.class_attention, engine.geometry().informative(), &mut choice);
+            engine.fine(&session.inputs.fine, &choice, &mut fine_logits)?;
+            gate::softmax(&coarse.logits, &mut probabilities);
+            evaluation.add(Observation {
+                confidence: gate::argmax(&probabilities).1,
+                coarse_rank: rank(&coarse.logits, *class),
+                fine_rank: rank(&fine_logits, *class),
+            });
         }
-        let engine = session.cascade.engine_mut();
-        engine.coarse(&inputs.coarse, &mut coarse)?;
-        gather::choose(&coarse.class_attention, engine.geometry().informative(), &mut choice);
-        engine.fine(&inputs.fine, &choice, &mut fine_logits)?;
-        gate::softmax(&coarse.logits, &mut probabilities);
-        evaluation.add(Observation {
-            confidence: gate::argmax(&probabilities).1,
-            coarse_rank: rank(&coarse.logits, *class),
-            fine_rank: rank(&fine_logits, *class),
-        });
         progress.inc(1);
     }
     progress.finish_and_clear();
-    Ok((evaluation, unreadable))
+    Ok(evaluation)
 }
 
 /// A bar on a terminal, nothing elsewhere.

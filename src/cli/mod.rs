@@ -6,7 +6,7 @@ mod import;
 mod inspect;
 mod pictures;
 mod run;
-pub mod session;
+mod session;
 mod visualize;
 
 use std::fmt::Display;
@@ -35,11 +35,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Args),
+    Run(run::Args),
     Eval(eval::Args),
+    Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
-    Run(run::Args),
-    Visualize(visualize::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -88,10 +88,10 @@ pub fn main() -> ExitCode {
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
         Command::Run(args) => run::run(args),
-        Command::Visualize(args) => visualize::run(args),
     })
 }
 

@@ -10,7 +10,6 @@ use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::{self, Options};
 use crate::clock::Stop;
 use crate::error::Result;
-use crate::frame::Picture;
 use crate::pipeline::{Outcome, Pipeline};
 use crate::power;
 use crate::preprocess::decode;
@@ -21,8 +20,8 @@ use crate::service::StopOnSignals;
 ///
 /// Each frame goes capture → preprocess → coarse → gate, and where the coarse stage is not sure, → gather → fine. One line a
 /// second on standard error tells what happened: frames captured, dropped, decided and failed, the share that the fine stage
-/// answered, frames/s, latency from the decoded picture to the decision, power and energy per frame where the machine has a
-/// meter. A summary of the run ends it on standard output.
+/// answered, frames/s, latency from the decoded picture to the decision (its wait included), power and energy per frame where
+/// the machine has a meter. A summary of the run ends it on standard output.
 ///
 /// Without --fps every picture waits for its turn and is decided once. With --fps the folder plays like a camera: a picture that
 /// is not taken before the next one comes is dropped and counted.
@@ -58,7 +57,8 @@ pub struct Args {
     ///
     /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse" or "fine"), label, name, confidence,
     /// coarse_confidence, threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, total}. Written once a
-    /// second. Records that cannot be written are dropped and counted; they never stop a frame.
+    /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
+    /// for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
     /// Seconds between two log lines
@@ -85,16 +85,10 @@ pub fn run(args: Args) -> Result<()> {
     result.and(printed)
 }
 
-fn read_picture(path: &Path) -> Result<Picture> {
-    let mut picture = Picture::default();
-    decode::read(path, &mut picture)?;
-    Ok(picture)
-}
-
 /// Opens the source, the model, its engine and the meter.
 fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
     let options = Options { fps: args.fps, repeat: args.repeat };
-    let source = capture::open(OsStr::new(&args.source), options, Box::new(read_picture))?;
+    let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
     log::info!("source: {}", source.describe());
 
     let Session { name, labels, mut preprocess, cascade, .. } = Session::open(&args.model, &args.decision)?;

@@ -1,20 +1,20 @@
-//! What every subcommand that decides pictures opens first: model, preprocessing, engine, threshold.
+//! What the subcommands that decide pictures share: the model, its preprocessing and its cascade, opened from the command line.
 
 use std::path::Path;
 
 use super::{DecisionArgs, ModelArgs};
 use crate::cascade::{Cascade, Lap, Verdict};
+use crate::engine;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture, Timing};
-use crate::model::Label;
+use crate::model::{self, Geometry, Label};
 use crate::preprocess::{Preprocess, decode};
 use crate::report::text::printable;
-use crate::{engine, model};
 
 /// The threshold η where neither the command line nor the model says one.
-const DEFAULT_THRESHOLD: f32 = 0.5;
+pub const DEFAULT_THRESHOLD: f32 = 0.5;
 
-/// A model, ready to decide.
+/// A model that is ready to decide pictures, one after the other. Its memory is reused from picture to picture.
 pub struct Session {
     /// What the model is called.
     pub name: String,
@@ -24,10 +24,11 @@ pub struct Session {
     pub crop: f64,
     /// Makes the two tensors.
     pub preprocess: Preprocess,
-    /// The engine with the threshold in force.
+    /// The engine, with the threshold in force.
     pub cascade: Cascade,
+    /// The tensors of the picture prepared last.
+    pub inputs: Inputs,
     picture: Picture,
-    inputs: Inputs,
 }
 
 /// One decided picture.
@@ -43,43 +44,53 @@ pub struct Decision<'a> {
 }
 
 impl Session {
-    /// Opens what the arguments name; the model's own threshold and crop ratio stand where they say nothing.
+    /// Opens the model that `args` name; the model's own threshold and crop ratio stand where `decision` says nothing.
     ///
     /// # Errors
-    /// When the model cannot be read or does not fit the engine, or an argument is out of range.
-    pub fn open(model: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
-        let threads = model.threads;
-        let model = model::open(model.model.as_deref(), model.heads)?;
-        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+    /// When the model cannot be opened, or a value does not fit it.
+    pub fn open(args: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
+        let mut model = model::open(args.model.as_deref(), args.heads)?;
         let crop = decision.crop.unwrap_or(model.crop);
         let preprocess = Preprocess::new(&model.geometry, crop)?;
-        let (name, labels) = (model.name.clone(), model.labels.clone());
-        let cascade = Cascade::new(engine::open(model, threads)?, threshold);
-        let (picture, inputs) = (Picture::default(), Inputs::default());
-        Ok(Self { name, labels, crop, preprocess, cascade, picture, inputs })
+        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+        let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
+        let cascade = Cascade::new(engine::open(model, args.threads)?, threshold);
+        let (picture, inputs) = Default::default();
+        Ok(Self { name, labels, crop, preprocess, cascade, inputs, picture })
     }
 
-    /// Reads the picture at `path` into `picture` and makes the two tensors of it; the memory of both is reused.
-    ///
-    /// # Errors
-    /// When it cannot be read, naming the file.
-    pub fn prepare(&mut self, path: &Path, picture: &mut Picture, inputs: &mut Inputs) -> Result<()> {
-        decode::read(path, picture)?;
-        self.preprocess.run(picture, inputs).map_err(|e| e.within(format!("cannot use {}", path.display())))
+    /// The threshold η in force.
+    pub fn threshold(&self) -> f32 {
+        self.cascade.threshold()
     }
-    /// Reads the picture at `path` and decides it. With `exact` it must have the model's size and is only normalised.
+
+    /// The shape of the model.
+    pub fn geometry(&self) -> &Geometry {
+        self.cascade.engine().geometry()
+    }
+
+    /// Reads the picture at `path` and makes its two tensors. With `exact` it must have the model's size and is only normalised.
+    /// Gives the milliseconds that the preprocessing took, without reading and decoding.
     ///
     /// # Errors
-    /// [`Kind::Image`], naming the file, when it cannot be read or has the wrong size; what the engine reports.
-    pub fn decide(&mut self, path: &Path, exact: bool) -> Result<Decision<'_>> {
+    /// When the picture cannot be read or has the wrong size, naming the file.
+    pub fn prepare(&mut self, path: &Path, exact: bool) -> Result<f64> {
         decode::read(path, &mut self.picture)?;
         let mut clock = Lap::start();
         let prepared = match exact {
             true => self.preprocess.run_exact(&self.picture, &mut self.inputs),
             false => self.preprocess.run(&self.picture, &mut self.inputs),
         };
-        prepared.map_err(|e| e.within(format!("cannot use {}", path.display())))?;
-        let preprocess_ms = clock.lap_ms();
+        prepared.map_err(|e| e.within(format!("cannot use the picture {}", path.display())))?;
+        Ok(clock.lap_ms())
+    }
+
+    /// Prepares the picture at `path` and decides it.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`], or when the engine fails.
+    pub fn decide(&mut self, path: &Path, exact: bool) -> Result<Decision<'_>> {
+        let preprocess_ms = self.prepare(path, exact)?;
         let verdict = self.cascade.decide(&self.inputs)?;
         Ok(Decision {
             verdict,

@@ -353,6 +353,27 @@ fn a_disk_that_is_full_costs_records_not_frames() {
 }
 
 #[test]
+fn a_reader_that_stands_still_holds_pulled_frames_back_but_not_the_stop() {
+    use std::os::fd::AsRawFd;
+    let (reader, writer) = std::io::pipe().unwrap();
+    // Their records are several times what the pipe and the queue hold together.
+    let mut play = play(&[Fate::Coarse; 20_000], Pace::Pull);
+    play.pipeline.records = Some(Target::File(format!("/proc/self/fd/{}", writer.as_raw_fd()).into()));
+    let stop = play.stop.clone();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        stop.request();
+    });
+    let outcome = play.run();
+    outcome.result.unwrap();
+    let (decided, records) = (outcome.summary.whole.tally.decided, outcome.summary.records.unwrap().1);
+    assert!(decided < 20_000, "the frames waited");
+    assert_eq!(records.written + records.dropped, decided);
+    later.join().unwrap();
+    drop(reader);
+}
+
+#[test]
 fn records_that_cannot_begin_stop_the_run_before_its_first_frame() {
     let mut play = play(&[Fate::Coarse], Pace::Pull);
     play.pipeline.records = Some(Target::File("/nowhere/out.jsonl".into()));

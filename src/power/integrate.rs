@@ -6,8 +6,10 @@ use super::{PLAUSIBLE_MW, Reading};
 
 /// Two samples further apart than this say nothing about the time between them.
 pub const MAX_GAP: Duration = Duration::from_millis(250);
-/// A window is measured when at least this share of it was seen.
+/// A window is measured when at least this share of it was seen,
 const COVERAGE: f64 = 0.9;
+/// and when at least so many samples were taken in it.
+const MIN_SAMPLES: u64 = 2;
 
 /// The energy of a window that was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +37,7 @@ impl Span {
     /// `None` where too little was seen: unseen time is filled with the mean of the seen only up to `1 − COVERAGE`.
     fn energy(&self, end: Instant) -> Option<Energy> {
         let length_s = end.saturating_duration_since(self.start).as_secs_f64();
-        if self.samples == 0 || self.seen_s <= 0.0 || self.seen_s < COVERAGE * length_s {
+        if self.samples < MIN_SAMPLES || self.seen_s <= 0.0 || self.seen_s < COVERAGE * length_s {
             return None;
         }
         let mean_mw = self.energy_mj / self.seen_s;

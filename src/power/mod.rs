@@ -58,7 +58,7 @@ fn usable<M: Meter>(found: Result<Option<M>>) -> Option<M> {
         None => Ok(None),
     });
     checked.unwrap_or_else(|error| {
-        log::warn!("the power meter cannot be used: {error}");
+        log::info!("the power meter cannot be used: {error}");
         None
     })
 }

@@ -236,11 +236,13 @@ fn no_sample_no_joule() {
     assert_eq!(integrator.close_window(at(1000)), None, "never sampled");
     integrator.push(at(1000), Reading::PowerMw(5000.0));
     assert_eq!(integrator.close_window(at(2000)), None, "one sample does not make a second");
-    for ms in (2000..3000).step_by(50) {
+    integrator.push(at(2000), Reading::PowerMw(5000.0));
+    assert_eq!(integrator.close_window(at(2100)), None, "nor a tenth of one");
+    for ms in (2100..3000).step_by(50) {
         integrator.push(at(ms), Reading::PowerMw(5000.0));
     }
     let energy = integrator.close_window(at(3000)).unwrap();
-    assert!((energy.energy_mj - 5000.0).abs() < 1e-6 && (energy.mean_mw - 5000.0).abs() < 1e-6);
+    assert!((energy.energy_mj - 4500.0).abs() < 1e-6 && (energy.mean_mw - 5000.0).abs() < 1e-6);
     for ms in (3000..3500).step_by(50) {
         integrator.push(at(ms), Reading::PowerMw(5000.0));
     }

@@ -1,15 +1,15 @@
-//! What the program tells. Of a run: counters, latencies and energy, as one line a second and a summary at the end, and a record
-//! per decision; nothing of this keeps a frame waiting. Of a picture: the answer ([`answer`]) and its figure ([`figure`]).
+//! What the program tells, people and other programs. Of a picture: the answer, and a drawing of what the network looked at. Of a
+//! run: counters, latencies and energy, as one line a second and a summary at the end, and a record per decision. Nothing here
+//! keeps a frame waiting.
 
 pub mod answer;
 pub mod figure;
-pub mod text;
-
 mod latency;
 mod line;
 mod records;
 mod reporter;
 mod tally;
+pub mod text;
 mod writer;
 
 pub use latency::{Latencies, Percentiles, Recorder};
