@@ -36,6 +36,12 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
         let kind = if header.is_lossless { "lossless" } else { "not 8-bit" };
         return Err(Error::new(Kind::Image, format!("the JPEG is {kind}: store it as a usual 8-bit JPEG or as PNG")));
     }
+    if !is_usual(&header.components) {
+        let factors = header.components.iter().map(|c| format!("{}×{}", c.horizontal_sampling, c.vertical_sampling));
+        let found = factors.collect::<Vec<_>>().join(", ");
+        let message = format!("the JPEG's components are sampled {found}, which no camera writes: store it as PNG");
+        return Err(Error::new(Kind::Image, message));
+    }
     if bytes.len() < least_bytes(&decoder) {
         return Err(truncated());
     }
@@ -52,6 +58,22 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
         decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
     }
     Ok(())
+}
+
+/// Whether the components are sampled in one of the ways that are in use: chroma once per unit of the picture, luma (and black, in
+/// YCCK) once to four times. Others are rare enough to be damage, and the decoder is little tested with them.
+fn is_usual(components: &[ComponentInfo]) -> bool {
+    let factors = |c: &ComponentInfo| (c.horizontal_sampling, c.vertical_sampling);
+    let Some((luma, rest)) = components.split_first() else { return false };
+    let luma = factors(luma);
+    let usual = matches!(luma, (1, 1) | (2, 1) | (1, 2) | (2, 2) | (4, 1));
+    match rest {
+        // With one component its factors mean nothing, but some programs write 2×2.
+        [] => usual,
+        [blue, red] => usual && [blue, red].iter().all(|c| factors(c) == (1, 1)),
+        [blue, red, black] => usual && [blue, red].iter().all(|c| factors(c) == (1, 1)) && factors(black) == luma,
+        _ => false,
+    }
 }
 
 /// What a failure of the decoder means.
