@@ -28,6 +28,14 @@ pub trait Engine: Send {
     /// When `image` or `choice` do not fit the geometry, no coarse pass came before, or the backend fails.
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()>;
 
+    /// The static baseline that the cascade must beat: one pass of the same weights over all `1 + 4g²` fine tokens of `image`
+    /// (`[3, 2gP, 2gP]`, normalised), without a coarse pass, a choice or reused features. `logits` becomes `[classes]`. Memory for it is
+    /// allocated by the first call. The features of the last coarse pass are left as they are.
+    ///
+    /// # Errors
+    /// When `image` has another length, or the backend fails.
+    fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()>;
+
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
 }

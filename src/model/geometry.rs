@@ -94,13 +94,15 @@ pub struct Geometry {
     pub stem: usize,
 }
 
-/// Multiply-accumulates of the two stages.
+/// Multiply-accumulates of the two stages and of the static baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Macs {
     /// The coarse stage.
     pub coarse: u64,
     /// The fine stage alone, without the coarse one before it.
     pub fine: u64,
+    /// The static baseline: one pass over all fine tokens.
+    pub full: u64,
 }
 
 impl Geometry {
@@ -134,6 +136,11 @@ impl Geometry {
         1 + 4 * self.informative() + self.cells() - self.informative()
     }
 
+    /// Sequence length of the static baseline, which sees every fine patch: `1 + 4g²`.
+    pub fn full_tokens(&self) -> usize {
+        1 + 4 * self.cells()
+    }
+
     /// Channels of one head.
     pub fn head_dim(&self) -> usize {
         self.width / self.heads
@@ -157,6 +164,7 @@ impl Geometry {
         Macs {
             coarse: self.embed_macs(self.coarse_side()) + self.trunk_macs(self.coarse_tokens()),
             fine: self.embed_macs(self.fine_side()) + reuse + self.trunk_macs(self.fine_tokens()),
+            full: self.embed_macs(self.fine_side()) + self.trunk_macs(self.full_tokens()),
         }
     }
 
@@ -222,6 +230,7 @@ mod tests {
         let macs = deit_small(7).macs();
         assert_eq!((macs.coarse as f64 / 1e7).round(), 110.0);
         assert_eq!((macs.fine as f64 / 1e7).round(), 291.0);
+        assert_eq!((macs.full as f64 / 1e7).round(), 460.0, "DeiT-S itself");
         let nine = deit_small(9).macs();
         assert_eq!((nine.coarse as f64 / 1e7).round(), 183.0);
         let family = Family::Lvvit;

@@ -127,6 +127,10 @@ impl Engine for Puppet {
         Ok(())
     }
 
+    fn full(&mut self, _: &[f32], _: &mut Vec<f32>) -> Result<()> {
+        unreachable!("the pipeline does not ask for it")
+    }
+
     fn describe(&self) -> String {
         "puppet".to_owned()
     }

@@ -13,6 +13,7 @@ pub struct Normalizer {
 }
 
 impl Default for Normalizer {
+    /// Fills the tables.
     fn default() -> Self {
         let table = |c: usize| std::array::from_fn(|byte| (byte as f32 / 255.0 - MEAN[c]) / STD[c]);
         Self { tables: Box::new(std::array::from_fn(table)) }

@@ -84,6 +84,10 @@ impl Reference<'_> {
         self.logits(&self.trunk(sequence).0)
     }
 
+    pub fn full(&self, image: &[f32]) -> Vec<f64> {
+        self.logits(&self.trunk(self.embed(image, 1)).0)
+    }
+
     fn get(&self, name: &str) -> Vec<f64> {
         self.tensors[name].data.iter().map(|&x| x as f64).collect()
     }

@@ -23,6 +23,8 @@ pub struct CpuEngine {
     trunk: Trunk,
     coarse: Stage,
     fine: Stage,
+    /// The static baseline's, once it has been asked for.
+    full: Option<Stage>,
     /// `E1`, `[1 + g², C]`: the coarse tokens before any block.
     embedding: Matrix,
     /// `F` of patch rows: LV-ViT all of them, `[g², C]`; DeiT the informative ones, `[k, C]`, in the fine stage.
@@ -78,7 +80,7 @@ impl CpuEngine {
         let weights = Weights::new(model.tensors, &geometry, kernels)?;
         let pool = Pool::new(threads);
         let pool = pool.map_err(|e| Error::caused(Kind::Engine, format!("cannot start {threads} threads"), e))?;
-        let exec = Exec::new(pool, kernels, geometry.fine_tokens(), geometry.head_dim());
+        let exec = Exec::new(pool, kernels, geometry.full_tokens(), geometry.head_dim());
         let padded = |n: usize| n.next_multiple_of(WIDEST_PANEL);
         let (cells, chosen, width) = (geometry.cells(), geometry.informative(), padded(geometry.width));
         let heads = Heads { count: geometry.heads, dim: geometry.head_dim(), third: width };
@@ -92,11 +94,12 @@ impl CpuEngine {
             trunk,
             coarse: Stage::new(&geometry, &weights, geometry.coarse_tokens(), geometry.coarse_side(), cells),
             fine: Stage::new(&geometry, &weights, geometry.fine_tokens(), geometry.fine_side(), 4 * chosen),
+            full: None,
             embedding: Matrix::new(geometry.coarse_tokens(), width),
             features: Matrix::new(cells, width),
             reuse: [width, padded(geometry.hidden), width].map(|columns| Matrix::new(chosen, columns)),
             logits: Matrix::new(1, padded(geometry.classes)),
-            patches: Vec::with_capacity(4 * chosen.max(cells)),
+            patches: Vec::with_capacity(4 * cells),
             ready: false,
             geometry,
             weights,
@@ -153,6 +156,17 @@ impl CpuEngine {
             }
             _ => row.copy_from_slice(embedding.row(1 + choice.kept[i - 1 - fine_tokens] as usize)),
         });
+    }
+
+    /// From the laid-out fine sequence to logits: the patches of `image` are added, all blocks and the head(s) run.
+    fn fine_logits(&mut self, image: &[f32], logits: &mut Vec<f32>) {
+        self.trunk.embed(&self.weights, &self.geometry, &mut self.fine, image, &self.patches);
+        self.trunk.blocks(&self.weights, self.geometry.family, &mut self.fine, false);
+        if self.geometry.family == Family::Lvvit {
+            let Stage { tokens, x, normed, .. } = &mut self.fine;
+            self.trunk.exec.layer_norm(&self.weights.norm, x.rows(0..*tokens), normed.rows_mut(0..*tokens));
+        }
+        self.logits(false, logits);
     }
 
     /// The head(s) over a stage's last rows into `logits`; `F` of the patch rows is in `features` or `fine.normed` already.
@@ -237,13 +251,26 @@ impl Engine for CpuEngine {
         let grid = self.geometry.grid as u32;
         self.patches.extend(choice.informative.iter().flat_map(|&cell| fine_patches(cell, grid)));
         self.lay_out_fine_tokens(choice);
-        self.trunk.embed(&self.weights, &self.geometry, &mut self.fine, image, &self.patches);
-        self.trunk.blocks(&self.weights, self.geometry.family, &mut self.fine, false);
-        if self.geometry.family == Family::Lvvit {
-            let Stage { tokens, x, normed, .. } = &mut self.fine;
-            self.trunk.exec.layer_norm(&self.weights.norm, x.rows(0..*tokens), normed.rows_mut(0..*tokens));
-        }
-        self.logits(false, logits);
+        self.fine_logits(image, logits);
+        Ok(())
+    }
+
+    fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
+        self.check_image(image, self.geometry.fine_side())?;
+        let (tokens, patches) = (self.geometry.full_tokens(), 4 * self.geometry.cells());
+        let new = || Stage::new(&self.geometry, &self.weights, tokens, self.geometry.fine_side(), patches);
+        let full = self.full.take().unwrap_or_else(new);
+        self.patches.clear();
+        self.patches.extend(0..patches as u32);
+        // The same steps as the fine stage's, on a longer sequence: its activations take the fine stage's place meanwhile.
+        let fine = std::mem::replace(&mut self.fine, full);
+        let (positions, cls) = (&self.weights.positions[1], &self.weights.cls);
+        self.trunk.exec.for_rows(self.fine.x.rows_mut(0..tokens), |i, row| match i {
+            0 => sum(row, positions.row(0), cls),
+            _ => row.copy_from_slice(positions.row(i)),
+        });
+        self.fine_logits(image, logits);
+        self.full = Some(std::mem::replace(&mut self.fine, fine));
         Ok(())
     }
 

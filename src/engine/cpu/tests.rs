@@ -69,6 +69,9 @@ fn both_stages_equal_the_reference_on_every_instruction_set() {
                     for _ in 0..2 {
                         engine.fine(fine_image, &choice, &mut logits).unwrap();
                         close(&logits, &exact, 2e-5, &format!("{what}: fine logits"));
+                        // The baseline leaves the coarse pass's features alone.
+                        engine.full(fine_image, &mut logits).unwrap();
+                        close(&logits, &reference.full(fine_image), 2e-5, &format!("{what}: static logits"));
                     }
                 }
             }
