@@ -16,8 +16,9 @@ pub mod gate;
 pub mod gather;
 
 pub mod cascade;
-pub mod eval;
 pub mod preprocess;
+
+pub mod eval;
 
 pub mod capture;
 pub mod power;

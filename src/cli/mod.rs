@@ -60,10 +60,10 @@ pub struct ModelArgs {
 #[derive(clap::Args)]
 pub struct DecisionArgs {
     /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
-    #[arg(long, value_name = "η", value_parser = threshold)]
+    #[arg(long, value_name = "η", value_parser = threshold, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
     /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
-    #[arg(long, value_name = "R", value_parser = crop)]
+    #[arg(long, value_name = "R", value_parser = crop, allow_negative_numbers = true)]
     pub crop: Option<f64>,
 }
 
