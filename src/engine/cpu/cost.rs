@@ -12,7 +12,10 @@ pub fn executed_macs(geometry: &Geometry) -> Macs {
     let reuse = 2 * product(k, geometry.width, geometry.hidden);
     Macs {
         coarse: embedding(geometry, geometry.coarse_side(), cells) + trunk(geometry, coarse),
-        fine: finish_coarse(geometry) + reuse + embedding(geometry, geometry.fine_side(), 4 * k) + trunk(geometry, fine),
+        fine: finish_coarse(geometry)
+            + reuse
+            + embedding(geometry, geometry.fine_side(), 4 * k)
+            + trunk(geometry, fine),
         full: embedding(geometry, geometry.fine_side(), 4 * cells) + trunk(geometry, full),
     }
 }
@@ -62,9 +65,7 @@ fn rest_of_block(geometry: &Geometry, tokens: usize, rows: usize) -> u64 {
 /// DeiT: the coarse pass's last block for the informative rows, which waits for a fine pass.
 fn finish_coarse(geometry: &Geometry) -> u64 {
     match geometry.family {
-        Family::Deit if geometry.depth > 0 => {
-            rest_of_block(geometry, geometry.coarse_tokens(), geometry.informative())
-        }
+        Family::Deit if geometry.depth > 0 => rest_of_block(geometry, geometry.coarse_tokens(), geometry.informative()),
         _ => 0,
     }
 }
