@@ -203,3 +203,7 @@ impl<'a> Series<'a> {
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
+
+#[cfg(test)]
+#[path = "measure_tests.rs"]
+mod tests;
