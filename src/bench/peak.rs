@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 
-/// One timing; short, so that a thread that loses its core spoils one of them and not all.
-const SLICE: Duration = Duration::from_millis(10);
+/// One timing: long beside the start of a parallel step, and short beside the turns that a scheduler gives, so that a thread that loses its
+/// core spoils some of them and not all.
+const SLICE: Duration = Duration::from_millis(1);
 /// All of them together.
 const TOTAL: Duration = Duration::from_millis(150);
 

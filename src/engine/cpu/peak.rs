@@ -7,6 +7,10 @@ use super::simd::Simd;
 /// Repetitions of the `CHAINS` steps in one round: the loop's counter and jump vanish beside them.
 const UNROLL: usize = 4;
 
+/// The most chains and lanes of any set.
+const MOST_CHAINS: usize = 24;
+const MOST_LANES: usize = 16;
+
 /// What a set's peak loop is, and how much it does.
 pub struct Peak {
     /// Runs so many rounds; the result only keeps the work from being optimised away.
@@ -31,18 +35,27 @@ pub const fn round_flops(lanes: usize, chains: usize) -> u64 {
 /// As [`Simd`].
 #[inline(always)]
 pub unsafe fn chains<S: Simd, const CHAINS: usize, const THROUGH_SUM: bool>(rounds: u64) -> f32 {
-    // SAFETY: forwarded to the caller.
+    const { assert!(CHAINS <= MOST_CHAINS && S::LANES <= MOST_LANES) };
+    // SAFETY: forwarded to the caller; `memory` holds every chain's lanes.
     unsafe {
         // Every chain tends to 2 (through a factor) or grows by little: no infinities, no slow subnormal numbers.
         let (x, w) = match THROUGH_SUM {
             true => (S::splat(std::hint::black_box(1e-3)), S::splat(std::hint::black_box(1e-3))),
             false => (S::splat(std::hint::black_box(0.5)), S::splat(std::hint::black_box(1.0))),
         };
-        let mut sums = [S::splat(std::hint::black_box(1.0)); CHAINS];
-        // Different starts: equal chains might be merged into one.
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = sum.add(S::splat(i as f32));
+        // Different starts: equal chains might be merged into one. Loaded and stored as they are: anything else that is done with the sums
+        // may confine them to the lower half of the registers, and then they live in memory.
+        let mut memory: [f32; MOST_CHAINS * MOST_LANES] = std::array::from_fn(|i| 1.0 + i as f32);
+        let at = std::hint::black_box(&mut memory).as_mut_ptr();
+        let mut sums = [x; CHAINS];
+        macro_rules! load {
+            ($($i:literal)*) => {
+                $(if $i < CHAINS {
+                    sums[$i] = S::load(at.add($i * S::LANES));
+                })*
+            };
         }
+        load!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
         // Written out, because LLVM keeps the sums in registers only if no loop indexes them.
         macro_rules! step {
             ($($i:literal)*) => {
@@ -57,7 +70,10 @@ pub unsafe fn chains<S: Simd, const CHAINS: usize, const THROUGH_SUM: bool>(roun
                 step!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
             }
         }
-        sums.iter().map(|sum| sum.sum()).sum()
+        for (i, sum) in sums.into_iter().enumerate() {
+            sum.store(at.add(i * S::LANES));
+        }
+        memory.iter().take(CHAINS * S::LANES).sum()
     }
 }
 
