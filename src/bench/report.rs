@@ -352,7 +352,7 @@ impl Report {
         };
         let percent = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.1} %"));
         format!(
-            "memory: {} MiB, at most {} MiB\nmachine, before → after: clock {} MHz, hottest {} °C; steal {}, other programs {} of a processor",
+            "memory: {} MiB, at most {} MiB\nclock before → after {} MHz, hottest zone {} °C\nsteal {}, other programs {} of a processor",
             mib(memory.resident_kib),
             mib(memory.peak_kib),
             pair(|state| state.clock_mhz),

@@ -78,7 +78,7 @@ pub fn sentence(latency: &Saving, energy: Option<&Saving>, fine_share: f64, brea
         Some(limit) if limit <= 0.0 => {
             "the coarse stage alone costs as much as static, so no share would pay".to_owned()
         }
-        Some(limit) if limit >= 1.0 => format!("break-even is {:.1} %, so any share pays", 100.0 * limit),
+        Some(limit) if limit >= 1.0 => format!("break-even is {:.1} %, above any share", 100.0 * limit),
         Some(limit) => format!("break-even is {:.1} %", 100.0 * limit),
         None => "break-even is unknown".to_owned(),
     };
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(break_even(20.0, 20.0, 5.0), Some(0.0));
         assert_eq!(break_even(20.0, 8.0, 0.0), None);
         let at = |limit| sentence(&saving(1.0, 0.5, 1.5), None, 0.5, limit);
-        assert!(at(Some(1.2)).contains("any share pays") && at(Some(-0.1)).contains("no share would pay"));
+        assert!(at(Some(1.2)).contains("above any share") && at(Some(-0.1)).contains("no share would pay"));
     }
 
     proptest! {

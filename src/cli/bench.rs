@@ -46,7 +46,7 @@ pub struct Args {
     pub model: ModelArgs,
     #[command(flatten)]
     pub decision: DecisionArgs,
-    /// Measure on the pictures of DIR, at most 256 of them, spread over the folder [default: pictures made up in memory]
+    /// Measure on the pictures of DIR, at most 256 of them, chosen at random [default: pictures made up in memory]
     #[arg(long, value_name = "DIR")]
     pub source: Option<PathBuf>,
     /// Measure at least S seconds

@@ -83,7 +83,9 @@ mod tests {
     fn the_published_deit_does_less_than_the_paper_counts() {
         let (lean, paper) = (executed_macs(&deit_small()), deit_small().macs());
         assert_eq!((lean.coarse as f64 / 1e6).round(), 1025.0);
-        assert_eq!((lean.fine as f64 / 1e6).round(), 2665.0);
+        // 2663 M, and 38 M that the coarse pass left to it.
+        assert_eq!((lean.fine as f64 / 1e6).round(), 2701.0);
+        assert_eq!((finish_coarse(&deit_small()) as f64 / 1e6).round(), 38.0);
         assert!(lean.coarse < paper.coarse && lean.fine < paper.fine && lean.full < paper.full);
     }
 

@@ -107,6 +107,12 @@ impl CpuEngine {
         })
     }
 
+    /// Multiply-accumulates since the last call.
+    #[cfg(test)]
+    pub(super) fn counted_macs(&mut self) -> u64 {
+        std::mem::take(&mut self.trunk.exec.macs) as u64
+    }
+
     /// DeiT's last block and the final norm for the informative rows of the coarse pass, which stopped at the cls row:
     /// their features, in the order of `cells`.
     fn finish_coarse(&mut self, cells: &[u32]) {
