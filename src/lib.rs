@@ -24,6 +24,8 @@ pub mod capture;
 pub mod power;
 pub mod report;
 
+pub mod bench;
+
 pub mod pipeline;
 pub mod service;
 

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod bench;
 mod classify;
 mod eval;
 mod import;
@@ -37,6 +38,7 @@ enum Command {
     Classify(classify::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
     Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
