@@ -13,7 +13,7 @@ if [ "$(uname -m)" = aarch64 ]; then
     echo "this machine is aarch64: 'make test' is the test" >&2
     exit 2
 fi
-if ! [ -x /usr/bin/rustc ] || ! [ -d /usr/lib/rustlib/$target ] || ! command -v aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; then
+if ! [ -x /usr/bin/rustc ] || ! [ -d /usr/lib/rustlib/$target ] || ! [ -e /usr/aarch64-linux-gnu/lib/Scrt1.o ] || ! command -v aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; then
     packages='rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static'
     if [ "$(id -u)" != 0 ]; then
         echo "missing packages; this command brings them:" >&2
