@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::Stage;
 use crate::gate;
 use crate::model::{Geometry, Label};
+use crate::preprocess::decode::{EXTENSIONS, is_picture_name};
 
 /// A picture and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,12 @@ pub fn image_folder(dir: &Path, labels: &[Label]) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for (folder, class) in folders.iter().zip(classes) {
         let mut paths = read_dir(folder)?;
-        paths.retain(|path| path.is_file() && !is_hidden(path));
+        paths.retain(|path| path.is_file() && is_picture_name(path));
         samples.extend(paths.into_iter().map(|path| Sample { path, class }));
     }
     if samples.is_empty() {
-        return Err(Error::new(Kind::Usage, format!("the folders of {shown} hold no files")));
+        let message = format!("the folders of {shown} hold no pictures; files called {} count", EXTENSIONS.join(", "));
+        return Err(Error::new(Kind::Usage, message));
     }
     Ok(samples)
 }
@@ -236,7 +238,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(image_folder(dir.path(), &labels(&["a"])).unwrap_err().to_string().contains("holds no folders"));
         std::fs::create_dir(dir.path().join("a")).unwrap();
-        assert!(image_folder(dir.path(), &labels(&["a"])).unwrap_err().to_string().contains("hold no files"));
+        assert!(image_folder(dir.path(), &labels(&["a"])).unwrap_err().to_string().contains("hold no pictures"));
         assert!(image_folder(&dir.path().join("none"), &labels(&["a"])).is_err());
     }
 

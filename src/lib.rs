@@ -16,12 +16,15 @@ pub mod gate;
 pub mod gather;
 
 pub mod cascade;
-pub mod eval;
 pub mod preprocess;
+
+pub mod eval;
 
 pub mod capture;
 pub mod power;
 pub mod report;
+
+pub mod bench;
 
 pub mod pipeline;
 pub mod service;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the parity fixtures in tests/data/golden: tiny CF-ViTs with random weights, synthetic pictures, and what the model
-computes on them in 64-bit arithmetic. The program under test must reproduce the numbers from the same files.
+computes on them in 64-bit arithmetic (only the coarse picture is made in 32-bit, as the published code does). The program under test
+must reproduce the numbers from the same files.
 
     python3 -m venv /tmp/fixtures && /tmp/fixtures/bin/pip install torch==2.15.0 numpy==2.4.6 pillow==13.0.0
     /tmp/fixtures/bin/python tools/make_fixtures.py                     # writes tests/data/golden/*
@@ -74,8 +75,9 @@ def random_weights(geo, seed):
     return w
 
 
-def picture(seed, side):
-    """A smooth colour field with a few flat shapes; coarse colour steps keep the PNG small."""
+def picture(seed, side, textured):
+    """A smooth colour field with a few flat shapes; coarse colour steps keep the PNG small. `textured`: with a pattern that differs
+    from pixel to pixel, so that resampling at slightly other places shows."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
     planes = []
@@ -89,6 +91,10 @@ def picture(seed, side):
         right, bottom = (left, top) + rng.integers(side // 10, side // 3, 2)
         shape = (draw.ellipse, draw.rectangle)[i % 2]
         shape((int(left), int(top), int(right), int(bottom)), fill=tuple(int(v) for v in rng.integers(0, 256, 3)))
+    if textured:
+        row, column = np.mgrid[0:side, 0:side]
+        pattern = (7 * column + 4 * row) % 11 * 12
+        image = Image.fromarray((np.asarray(image) // 2 + pattern[..., None]).astype(np.uint8))
     return image
 
 
@@ -98,7 +104,9 @@ def compute(geo, weights, image, dtype):
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).to(dtype) / 255
     mean, std = (torch.tensor(v, dtype=dtype).view(3, 1, 1) for v in (MEAN, STD))
     fine = (pixels - mean) / std
-    coarse = F.interpolate(fine[None], (side // 2, side // 2), mode="bilinear", align_corners=True)[0]
+    # In f32 always, as the published code does: its source coordinates are rounded to f32, and that moves the class attention by more
+    # than the tests' tolerance.
+    coarse = F.interpolate(fine[None].float(), (side // 2, side // 2), mode="bilinear", align_corners=True)[0].to(dtype)
     net = Network(geo, {name: t.to(dtype) for name, t in weights.items()})
     logits, attention, features, embedded = net.coarse(coarse)
     ranked = attention.sort(descending=True)
@@ -198,7 +206,7 @@ def suitable(cases, in_f32):
 
 def make(name, out):
     geo, as_stored = FIXTURES[name]
-    images = {f"shapes-{i}": picture(100 * sum(name.encode()) + i, geo.fine_side) for i in range(3)}
+    images = {f"shapes-{i}": picture(100 * sum(name.encode()) + i, geo.fine_side, textured=i == 2) for i in range(3)}
     for seed in range(1000):
         checkpoint = as_stored(random_weights(geo, seed))
         weights = {key.removeprefix("module."): t.detach() for key, t in checkpoint["model"].items()}

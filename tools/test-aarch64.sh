@@ -13,8 +13,8 @@ if [ "$(uname -m)" = aarch64 ]; then
     echo "this machine is aarch64: 'make test' is the test" >&2
     exit 2
 fi
-if ! [ -x /usr/bin/rustc ] || ! [ -d /usr/lib/rustlib/$target ] || ! command -v aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; then
-    packages='rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static'
+if ! [ -x /usr/bin/rustc ] || ! [ -d /usr/lib/rustlib/$target ] || ! [ -e /usr/aarch64-linux-gnu/lib/Scrt1.o ] || ! [ -e /lib/ld-linux-aarch64.so.1 ] || ! command -v aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; then
+    packages='rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 libgcc-s1:arm64 qemu-user-static'
     if [ "$(id -u)" != 0 ]; then
         echo "missing packages; this command brings them:" >&2
         echo "    sudo dpkg --add-architecture arm64 && sudo apt-get update && sudo apt-get install -y --no-install-recommends $packages" >&2
@@ -29,5 +29,7 @@ fi
 [ $# -gt 0 ] || set -- --lib --test golden
 export PATH="/usr/bin:$PATH" # Debian's rustc before any other: it's the one that has the aarch64 standard library
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64-static -L /usr/aarch64-linux-gnu'
+# No -L: the loader must come from the same libc6:arm64 as the libraries that the loader's cache names. A loader of the cross package
+# with those libraries hangs in the first thread that is made.
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static
 CARGO=/usr/bin/cargo exec tools/cargo.sh test --locked --target $target --target-dir "${CARGO_TARGET_DIR:-target}/cross" "$@"

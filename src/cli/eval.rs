@@ -127,7 +127,8 @@ fn progress(len: usize) -> ProgressBar {
 
 fn print_report(report: &Report<'_>) -> Result<()> {
     let Report { coarse, fine, dynamic, gmacs, .. } = report;
-    print(format_args!("{} pictures, model {}, crop {}", report.images, report.model, report.crop))?;
+    let plural = if report.images == 1 { "picture" } else { "pictures" };
+    print(format_args!("{} {plural}, model {}, crop {}", report.images, report.model, report.crop))?;
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["", "top-1 %", "top-5 %", "fine %", "mean GMAC"]);
     let mut row = |name: &str, top1: f64, top5: f64, fine: f64, gmacs: f64| {

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
+mod bench;
 mod classify;
 mod eval;
 mod import;
@@ -38,6 +39,7 @@ enum Command {
     Classify(classify::Args),
     Run(run::Args),
     Eval(eval::Args),
+    Bench(bench::Args),
     Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
@@ -62,10 +64,10 @@ pub struct ModelArgs {
 #[derive(clap::Args)]
 pub struct DecisionArgs {
     /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
-    #[arg(long, value_name = "η", value_parser = threshold)]
+    #[arg(long, value_name = "η", value_parser = threshold, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
     /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
-    #[arg(long, value_name = "R", value_parser = crop)]
+    #[arg(long, value_name = "R", value_parser = crop, allow_negative_numbers = true)]
     pub crop: Option<f64>,
 }
 
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),

@@ -44,7 +44,7 @@ pub struct Args {
     #[command(flatten)]
     pub decision: DecisionArgs,
     /// Play at N frames a second, as a camera would; late frames are dropped
-    #[arg(long, value_name = "N", value_parser = fps)]
+    #[arg(long, value_name = "N", value_parser = fps, allow_negative_numbers = true)]
     pub fps: Option<f64>,
     /// Start again after the last picture, until stopped
     #[arg(long = "loop")]
@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
     /// Seconds between two log lines
-    #[arg(long, value_name = "S", default_value = "1", value_parser = report_interval)]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = report_interval, allow_negative_numbers = true)]
     pub report_interval: f64,
 }
 

@@ -4,7 +4,7 @@ pub mod cpu;
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
-use crate::model::{Geometry, Model};
+use crate::model::{Geometry, Macs, Model};
 
 /// The most threads that `--threads` takes.
 const MOST_THREADS: usize = 256;
@@ -36,8 +36,26 @@ pub trait Engine: Send {
     /// When `image` has another length, or the backend fails.
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()>;
 
+    /// Multiply-accumulates that each pass really executes: what [`Geometry::macs`] counts, less what the backend saves without changing the
+    /// result. The fine pass includes what the coarse one left to it.
+    fn executed_macs(&self) -> Macs {
+        self.geometry().macs()
+    }
+
+    /// Does nothing but multiply and add as fast as the backend's units can, `rounds` times over on each thread, and gives the number of
+    /// floating-point operations; the caller times it. `None` where the backend has no such measure.
+    fn peak_flops(&mut self, rounds: u64) -> Option<u64> {
+        let _ = rounds;
+        None
+    }
+
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
+}
+
+/// The threads that [`open`] takes by default.
+pub fn default_threads() -> usize {
+    cpu::physical_cores().min(MOST_THREADS)
 }
 
 /// Opens the CPU engine for `model` on `threads` threads, by default one for each physical core.
@@ -45,7 +63,7 @@ pub trait Engine: Send {
 /// # Errors
 /// [`Kind::Usage`] for a thread count out of 1 ..= 256; [`Kind::Model`] when a tensor does not fit the geometry.
 pub fn open(model: Model, threads: Option<usize>) -> Result<Box<dyn Engine>> {
-    let threads = threads.unwrap_or_else(|| cpu::physical_cores().min(MOST_THREADS));
+    let threads = threads.unwrap_or_else(default_threads);
     if !(1..=MOST_THREADS).contains(&threads) {
         let message = format!("--threads {threads}: expected 1 to {MOST_THREADS}");
         return Err(Error::new(Kind::Usage, message));

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
@@ -19,10 +20,13 @@ pub const MAX_SIDE: usize = 16_384;
 /// The most pixels that are accepted: enough for a 64-megapixel camera.
 pub const MAX_PIXELS: usize = 1 << 26;
 /// The largest file that is read.
-pub const MAX_FILE_BYTES: usize = 128 << 20;
+pub const MAX_FILE_BYTES: usize = 96 << 20;
 /// The most that decoded samples may take before they become 8-bit RGB: [`MAX_PIXELS`] of 16-bit RGB. With [`MAX_FILE_BYTES`] and the
 /// RGB picture itself this keeps the memory for any file below 1 GB.
 const MAX_DECODED_BYTES: usize = 6 * MAX_PIXELS;
+
+/// The error of a picture that made its decoder panic.
+pub const DECODER_PANICKED: &str = "its decoder failed on it, the file is probably damaged";
 
 /// What picture files are called; folders are searched for these (lower case, without the dot).
 pub const EXTENSIONS: [&str; 14] =
@@ -65,10 +69,17 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Kind::Image`] when this is not a picture, is damaged, or is beyond [`MAX_SIDE`] or [`MAX_PIXELS`].
 pub fn decode(bytes: &[u8], name: &Path, picture: &mut Picture) -> Result<()> {
-    match format(bytes, name)? {
+    let format = format(bytes, name)?;
+    // The decoders are other people's code on bytes that may be hostile. None is known to panic; should one, that is a bad picture
+    // and not the end of a service.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, picture),
         format => decode_other(bytes, format, picture),
-    }
+    }));
+    decoded.unwrap_or_else(|_| {
+        *picture = Picture::default();
+        Err(Error::new(Kind::Image, DECODER_PANICKED))
+    })
 }
 
 /// The format of `bytes`.

@@ -1,14 +1,14 @@
 //! JPEG: the format of the training pictures and of most cameras, so it has a decoder of its own, which gives the very bytes of
 //! libjpeg-turbo (Pillow's decoder), reuses the picture's memory, and refuses what others fill with grey.
 
-use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
 use crate::preprocess::decode::{MAX_PIXELS, MAX_SIDE, check_size, truncated};
 
 /// Memory for the planes, the coefficients of a progressive picture and the result: all of a picture of [`MAX_PIXELS`].
-const MAX_MEMORY: u64 = 12 * MAX_PIXELS as u64;
+const MAX_MEMORY: u64 = 13 * MAX_PIXELS as u64;
 /// A progressive picture has a dozen scans; each more costs a pass over all pixels for a few bytes of file.
 const MAX_SCANS: usize = 100;
 
@@ -18,7 +18,6 @@ const MAX_SCANS: usize = 100;
 /// # Errors
 /// [`Kind::Image`] when it is truncated, damaged, of an unsupported kind, or beyond the limits of [`check_size`].
 pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
-    let broken = |cause| Error::caused(Kind::Image, "the JPEG data is damaged or unsupported", cause);
     if !is_whole(bytes) {
         return Err(truncated());
     }
@@ -37,23 +36,53 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
         let kind = if header.is_lossless { "lossless" } else { "not 8-bit" };
         return Err(Error::new(Kind::Image, format!("the JPEG is {kind}: store it as a usual 8-bit JPEG or as PNG")));
     }
+    if !is_usual(&header.components) {
+        let factors = header.components.iter().map(|c| format!("{}×{}", c.horizontal_sampling, c.vertical_sampling));
+        let found = factors.collect::<Vec<_>>().join(", ");
+        let message = format!("the JPEG's components are sampled {found}, which no camera writes: store it as PNG");
+        return Err(Error::new(Kind::Image, message));
+    }
     if bytes.len() < least_bytes(&decoder) {
         return Err(truncated());
     }
     picture.width = width;
     picture.height = height;
-    let pixels = width * height;
     if components == 4 {
-        picture.rgb.resize(pixels * 4, 0);
         let decoder = decoder.with_output_format(PixelFormat::Cmyk);
-        decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
+        // The decoder has no way to write these into memory of ours without a copy.
+        picture.rgb = decoder.decode_image().map_err(broken)?.data;
         cmyk_to_rgb(&mut picture.rgb);
     } else {
-        picture.rgb.resize(pixels * 3, 0);
+        picture.rgb.resize(width * height * 3, 0);
         let decoder = decoder.with_output_format(PixelFormat::Rgb);
         decoder.decode_image_into(&mut picture.rgb).map_err(broken)?;
     }
     Ok(())
+}
+
+/// Whether the components are sampled in one of the ways that are in use: chroma once per unit of the picture, luma (and black, in
+/// YCCK) once to four times. Others are rare enough to be damage, and the decoder is little tested with them.
+fn is_usual(components: &[ComponentInfo]) -> bool {
+    let factors = |c: &ComponentInfo| (c.horizontal_sampling, c.vertical_sampling);
+    let Some((luma, rest)) = components.split_first() else { return false };
+    let luma = factors(luma);
+    let usual = matches!(luma, (1, 1) | (2, 1) | (1, 2) | (2, 2) | (4, 1));
+    match rest {
+        // With one component its factors mean nothing, but some programs write 2×2.
+        [] => usual,
+        [blue, red] => usual && [blue, red].iter().all(|c| factors(c) == (1, 1)),
+        [blue, red, black] => usual && [blue, red].iter().all(|c| factors(c) == (1, 1)) && factors(black) == luma,
+        _ => false,
+    }
+}
+
+/// What a failure of the decoder means.
+fn broken(cause: JpegError) -> Error {
+    let message = match cause {
+        JpegError::LimitExceeded { .. } => "the JPEG needs more than is accepted: make it smaller",
+        _ => "the JPEG data is damaged or unsupported",
+    };
+    Error::caused(Kind::Image, message, cause)
 }
 
 /// The fewest bytes that the blocks of this picture can take: Huffman codes have at least one bit, and a block has a code for its

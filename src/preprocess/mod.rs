@@ -70,10 +70,18 @@ impl Preprocess {
     /// # Errors
     /// [`Kind::Image`] when `picture` is empty or its bytes do not fit its sides.
     pub fn run(&mut self, picture: &Picture, inputs: &mut Inputs) -> Result<()> {
-        check(picture)?;
-        let part = CropBox::centred(picture.width, picture.height, self.short, self.side);
-        self.bicubic.resample(picture, part, &mut self.cropped, (self.side, self.side))?;
+        self.crop(picture)?;
         self.fill(inputs);
+        Ok(())
+    }
+
+    /// Makes only the fine tensor of `picture`: what a single pass over all patches needs. The coarse one is left as it is.
+    ///
+    /// # Errors
+    /// As [`Preprocess::run`].
+    pub fn run_fine(&mut self, picture: &Picture, inputs: &mut Inputs) -> Result<()> {
+        self.crop(picture)?;
+        self.fill_fine(inputs);
         Ok(())
     }
 
@@ -101,12 +109,23 @@ impl Preprocess {
         &self.cropped
     }
 
+    /// Resizes and crops `picture`.
+    fn crop(&mut self, picture: &Picture) -> Result<()> {
+        check(picture)?;
+        let part = CropBox::centred(picture.width, picture.height, self.short, self.side);
+        self.bicubic.resample(picture, part, &mut self.cropped, (self.side, self.side))
+    }
+
+    /// The fine tensor from the cropped pixels.
+    fn fill_fine(&mut self, inputs: &mut Inputs) {
+        inputs.fine.resize(3 * self.side * self.side, 0.0);
+        self.normalizer.apply(&self.cropped, &mut inputs.fine);
+    }
+
     /// Both tensors from the cropped pixels.
     fn fill(&mut self, inputs: &mut Inputs) {
-        let pixels = self.side * self.side;
-        inputs.fine.resize(3 * pixels, 0.0);
-        inputs.coarse.resize(3 * pixels / 4, 0.0);
-        self.normalizer.apply(&self.cropped, &mut inputs.fine);
+        self.fill_fine(inputs);
+        inputs.coarse.resize(3 * self.side * self.side / 4, 0.0);
         self.halver.apply(&inputs.fine, &mut inputs.coarse);
     }
 }

@@ -39,7 +39,7 @@ pub struct Figure<'a> {
 struct Font(FontWeight, RasterHeight);
 
 const TITLE_FONT: Font = Font(FontWeight::Bold, RasterHeight::Size24);
-const DETAIL_FONT: Font = Font(FontWeight::Regular, RasterHeight::Size16);
+const DETAIL_FONT: Font = Font(FontWeight::Regular, RasterHeight::Size20);
 
 impl Font {
     fn height(self) -> u32 {

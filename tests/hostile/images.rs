@@ -1,5 +1,6 @@
 //! Hostile pictures: truncated, bit-flipped, lying, too large.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
@@ -10,6 +11,7 @@ use super::{Case, MAY_BE_VALID, Random};
 const PHOTOGRAPH: &[u8] = include_bytes!("../data/pictures/n02102040/n02102040_6060.JPEG");
 const PROGRESSIVE: &[u8] = include_bytes!("../data/pillow/progressive-4-2-2.jpg");
 const CMYK: &[u8] = include_bytes!("../data/pillow/cmyk.jpg");
+const GREY: &[u8] = include_bytes!("../data/pillow/grey.jpg");
 const PALETTE: &[u8] = include_bytes!("../data/pillow/palette.png");
 
 /// Every hostile picture.
@@ -18,6 +20,7 @@ pub fn corpus() -> Vec<Case> {
     corpus.not_pictures();
     corpus.truncated();
     corpus.damaged_jpeg();
+    corpus.odd_samplings();
     corpus.damaged_png();
     corpus.too_large();
     corpus.lying_headers();
@@ -180,6 +183,27 @@ impl Corpus {
         let bomb =
             [&PROGRESSIVE[..PROGRESSIVE.len() - 2], &last_scan(PROGRESSIVE).repeat(2000), &[0xFF, 0xD9]].concat();
         self.add("progressive JPEG with 2000 scans", "jpg", bomb, "");
+    }
+
+    /// Sampling factors other than what the pixels were written with: whoever trusts them reads or writes beyond a plane's end.
+    fn odd_samplings(&mut self) {
+        for (kind, bytes) in [("baseline", PHOTOGRAPH), ("progressive", PROGRESSIVE), ("CMYK", CMYK), ("grey", GREY)] {
+            let at = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0] || pair == [0xFF, 0xC2]).unwrap();
+            let components = usize::from(bytes[at + 9]);
+            for luma in [0x11, 0x12, 0x21, 0x22, 0x41, 0x14, 0x44, 0x13] {
+                let others = BTreeSet::from([(0x11, luma), (0x11, 0x11), (luma, 0x11), (0x22, 0x22), (0x12, 0x21)]);
+                for (chroma, black) in others {
+                    let factors = [luma, chroma, chroma, black];
+                    let mut bytes = bytes.to_vec();
+                    for (i, factor) in factors.iter().take(components).enumerate() {
+                        bytes[at + 11 + 3 * i] = *factor;
+                    }
+                    self.add(format!("{kind} JPEG sampled {factors:02x?}"), "jpg", bytes, MAY_BE_VALID);
+                }
+            }
+        }
+        let patched = patched(CMYK, CMYK.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap() + 11, &[0x14]);
+        self.add("CMYK JPEG whose cyan alone is sampled finer", "jpg", patched, "no camera writes");
     }
 
     fn damaged_png(&mut self) {

@@ -16,6 +16,9 @@ pub struct Exec {
     pub kernels: &'static Kernels,
     /// A row of scratch memory a thread.
     scratch: Matrix,
+    /// Multiply-accumulates of the products run so far, padding included: what `cost.rs` is tested against.
+    #[cfg(test)]
+    pub macs: usize,
 }
 
 /// A pointer that the items of one step share. What keeps them apart is said where it is used.
@@ -60,7 +63,13 @@ impl Exec {
     pub fn new(pool: Pool, kernels: &'static Kernels, tokens: usize, head_dim: usize) -> Self {
         let scratch = attention::scratch_len(tokens, head_dim, kernels.panel_width);
         let scratch = Matrix::new(pool.threads(), scratch.next_multiple_of(64));
-        Self { pool, kernels, scratch }
+        Self {
+            pool,
+            kernels,
+            scratch,
+            #[cfg(test)]
+            macs: 0,
+        }
     }
 
     /// Calls `job(i, row i)` for every row of `out`, in parallel.
@@ -107,6 +116,8 @@ impl Exec {
                 && attention::scratch_len(tokens, dim, self.kernels.panel_width) <= self.scratch.row(0).len(),
             "attention out of bounds"
         );
+        #[cfg(test)]
+        (self.macs += 2 * queries * tokens * dim * count);
         let splits = self.pool.threads().div_ceil(count).min(queries);
         let kernel = self.kernels.head;
         let scratch_len = self.scratch.row(0).len();

@@ -6,6 +6,7 @@
 use super::attention::{self, HeadTask};
 use super::gemm::{self, PanelTask};
 use super::norm;
+use super::peak::{self, Peak};
 use super::simd;
 
 /// The widest panel of any set: activations are padded to a multiple of it, so that a kernel never needs a partial store.
@@ -37,11 +38,15 @@ pub struct Kernels {
     /// # Safety
     /// As there.
     pub head: unsafe fn(&HeadTask),
+    /// [`peak::chains`].
+    pub peak: Peak,
 }
 
-/// Compiles the operations for one set: its register, registers across a panel, rows of a tile, and the features to enable.
+/// Compiles the operations for one set: its register, registers across a panel, rows of a tile, depth of a
+/// block, chains of the peak loop and whether they go through the addend, and the features to enable.
 macro_rules! kernels {
-    ($module:ident, $title:literal, $register:ident, $across:literal, $rows:literal, $depth:literal $(, $features:literal)?) => {
+    ($module:ident, $title:literal, $register:ident, $across:literal, $rows:literal, $depth:literal,
+     $chains:literal, $through_sum:literal $(, $features:literal)?) => {
         mod $module {
             use super::*;
             use simd::Simd;
@@ -53,6 +58,7 @@ macro_rules! kernels {
                 panel,
                 layer_norm,
                 head,
+                peak: Peak { run: chains, flops: peak::round_flops(simd::$register::LANES, $chains) },
             };
 
             $(#[target_feature(enable = $features)])?
@@ -72,19 +78,25 @@ macro_rules! kernels {
                 // SAFETY: as in `panel`.
                 unsafe { attention::head::<simd::$register, $across, $rows>(task) }
             }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn chains(rounds: u64) -> f32 {
+                // SAFETY: as in `panel`.
+                unsafe { peak::chains::<simd::$register, $chains, $through_sum>(rounds) }
+            }
         }
     };
 }
 
 // Sixteen 256-bit registers hold 6 × 2 sums, 2 weights and a broadcast. AVX-512 has registers for 14 rows, but 8 were the
 // fastest of 8 to 14 (measured at 50 and 125 rows): what is saved in loads of weights is lost in the prefetching's rhythm.
-kernels!(plain, "portable", Portable, 2, 4, 384);
+kernels!(plain, "portable", Portable, 2, 4, 384, 6, false);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, "AVX2+FMA", Avx2, 2, 6, 384, "avx2,fma");
+kernels!(avx2, "AVX2+FMA", Avx2, 2, 6, 384, 12, false, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, "AVX-512", Avx512, 2, 8, 192, "avx512f,avx2,fma");
+kernels!(avx512, "AVX-512", Avx512, 2, 8, 192, 24, false, "avx512f,avx2,fma");
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, "NEON", Neon, 4, 5, 384, "neon");
+kernels!(neon, "NEON", Neon, 4, 5, 384, 24, true, "neon");
 
 /// The kernels in plain Rust.
 pub fn portable() -> &'static Kernels {

@@ -168,6 +168,8 @@ impl Exec {
     ) {
         let rows = out.data.len() / out.stride;
         assert!(out.stride >= columns.end && rows * input.stride <= input.data.len(), "linear layer out of bounds");
+        #[cfg(test)]
+        (self.macs += rows * w.k() * columns.len());
         let operand = Operand { data: input.data, rows, stride: input.stride, block: w.depth };
         let panels = w.panels_of(columns);
         let (threads, kernel) = (self.pool.threads(), self.kernels.panel);
@@ -193,6 +195,8 @@ impl Exec {
     pub fn convolution(&mut self, w: &Linear, image: &ImageRows<'_>, out: &mut [f32], target: &ImageTarget) {
         let end = (target.rows.max(1) - 1) * target.row_stride + target.start + image.windows * target.stride;
         assert!(end <= out.len() + (target.stride - w.columns), "convolution out of bounds");
+        #[cfg(test)]
+        (self.macs += target.rows * image.windows * w.k() * w.columns);
         let kernel = self.kernels.panel;
         let out = Shared(out.as_mut_ptr());
         self.pool.run(target.rows, |item| {

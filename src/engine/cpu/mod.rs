@@ -5,6 +5,7 @@
 //! `pool.rs`, and the model itself in `stages.rs`.
 
 mod attention;
+mod cost;
 mod exec;
 mod gemm;
 mod kernels;
@@ -12,6 +13,7 @@ mod linear;
 mod math;
 mod memory;
 mod norm;
+mod peak;
 mod pool;
 mod simd;
 mod stages;

@@ -1,6 +1,7 @@
 //! The two stages of CF-ViT, step by step as in section 3 of the paper (arXiv 2203.03821), with the savings that do not change
 //! the result: in DeiT's last block only the rows that somebody reads, patches and reused features only for informative cells.
 
+use super::cost;
 use super::exec::{Exec, Heads};
 use super::kernels::{Kernels, WIDEST_PANEL};
 use super::linear::{Epilogue, Linear};
@@ -13,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather::fine_patches;
 use crate::model::{
-    ATTENTION_DECAY, AUX_HEAD_WEIGHT, FIRST_ATTENTION_BLOCK, Family, Geometry, LVVIT_COARSE_DIVISOR, Model,
+    ATTENTION_DECAY, AUX_HEAD_WEIGHT, FIRST_ATTENTION_BLOCK, Family, Geometry, LVVIT_COARSE_DIVISOR, Macs, Model,
 };
 
 /// Both stages on the CPU.
@@ -104,6 +105,12 @@ impl CpuEngine {
             geometry,
             weights,
         })
+    }
+
+    /// Multiply-accumulates since the last call.
+    #[cfg(test)]
+    pub(super) fn counted_macs(&mut self) -> u64 {
+        std::mem::take(&mut self.trunk.exec.macs) as u64
     }
 
     /// DeiT's last block and the final norm for the informative rows of the coarse pass, which stopped at the cls row:
@@ -272,6 +279,14 @@ impl Engine for CpuEngine {
         self.fine_logits(image, logits);
         self.full = Some(std::mem::replace(&mut self.fine, fine));
         Ok(())
+    }
+
+    fn executed_macs(&self) -> Macs {
+        cost::executed_macs(&self.geometry)
+    }
+
+    fn peak_flops(&mut self, rounds: u64) -> Option<u64> {
+        Some(self.trunk.exec.peak_flops(rounds))
     }
 
     fn describe(&self) -> String {

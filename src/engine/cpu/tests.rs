@@ -6,7 +6,7 @@ use super::stages::CpuEngine;
 use crate::engine::Engine;
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather;
-use crate::model::{Family, Geometry, Model, StoredResults, Tensors};
+use crate::model::{Family, Geometry, Macs, Model, StoredResults, Tensors};
 
 fn model(geometry: Geometry, tensors: Tensors) -> Model {
     let (name, labels, results) = ("random".into(), Vec::new(), StoredResults::default());
@@ -76,6 +76,27 @@ fn both_stages_equal_the_reference_on_every_instruction_set() {
                 }
             }
         }
+    }
+}
+
+/// Shapes without padding, so that the products that ran can be counted exactly.
+#[test]
+fn every_pass_multiplies_what_is_said() {
+    let family = Family::Deit;
+    let deit = Geometry { family, grid: 3, patch: 4, width: 64, depth: 5, heads: 2, hidden: 96, classes: 32, stem: 0 };
+    for geometry in [deit, Geometry { depth: 1, ..deit }, Geometry { family: Family::Lvvit, stem: 32, ..deit }] {
+        let mut engine = CpuEngine::new(model(geometry, random_tensors(&geometry, 1)), 2).unwrap();
+        let image = |side: usize| vec![0.5; 3 * side * side];
+        let (mut output, mut choice, mut logits) = Default::default();
+        engine.counted_macs();
+        engine.coarse(&image(geometry.coarse_side()), &mut output).unwrap();
+        let coarse = engine.counted_macs();
+        gather::choose(&output.class_attention, geometry.informative(), &mut choice);
+        engine.fine(&image(geometry.fine_side()), &choice, &mut logits).unwrap();
+        let fine = engine.counted_macs();
+        engine.full(&image(geometry.fine_side()), &mut logits).unwrap();
+        let full = engine.counted_macs();
+        assert_eq!(engine.executed_macs(), Macs { coarse, fine, full }, "{geometry}");
     }
 }
 
