@@ -13,9 +13,6 @@
 //! | `peak` | the machine's GFLOP/s in fused multiply-adds, on as many threads |
 //! | `describe` | engine, instruction set, threads |
 
-#[path = "stage-server/peak.rs"]
-mod peak;
-
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -25,7 +22,7 @@ use cfvit::cascade::{Cascade, Lap};
 use cfvit::engine::{self, cpu};
 use cfvit::frame::{Choice, CoarseOutput, Inputs, Picture};
 use cfvit::preprocess::{Preprocess, decode};
-use cfvit::{gather, model};
+use cfvit::{bench, gather, model};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -45,7 +42,6 @@ fn main() -> Result<()> {
 
 /// A model and the memory of its last calls.
 struct Server {
-    threads: usize,
     cascade: Cascade,
     preprocess: Preprocess,
     picture: Picture,
@@ -61,7 +57,7 @@ impl Server {
         let preprocess = Preprocess::new(&model.geometry, model.crop)?;
         let cascade = Cascade::new(engine::open(model, Some(threads))?, 0.5);
         let (picture, inputs, coarse, choice, logits) = Default::default();
-        Ok(Self { threads, cascade, preprocess, picture, inputs, coarse, choice, logits })
+        Ok(Self { cascade, preprocess, picture, inputs, coarse, choice, logits })
     }
 
     fn answer(&mut self, line: &str) -> Result<String> {
@@ -81,7 +77,7 @@ impl Server {
             }
             // The path may hold spaces.
             ["photo", ..] => self.photo(Path::new(line.strip_prefix("photo ").unwrap_or_default()))?,
-            ["peak"] => peak::gflops(self.threads).to_string(),
+            ["peak"] => self.peak_gflops()?.to_string(),
             ["describe"] => self.cascade.engine().describe(),
             _ => return Err(format!("unknown command `{line}`").into()),
         })
@@ -103,6 +99,11 @@ impl Server {
             gather::choose(&self.coarse.class_attention, cells, &mut self.choice);
         }
         Ok(taken_ms)
+    }
+
+    /// The machine's peak now, on the engine's threads.
+    fn peak_gflops(&mut self) -> Result<f64> {
+        Ok(bench::peak::gflops(self.cascade.engine_mut()).ok_or("this engine measures no peak")?)
     }
 
     /// From a picture's file to its decision.
