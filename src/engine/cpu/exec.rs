@@ -61,7 +61,7 @@ pub struct Heads {
 impl Exec {
     /// An executor for attention over at most `tokens` tokens with heads of `head_dim`.
     pub fn new(pool: Pool, kernels: &'static Kernels, tokens: usize, head_dim: usize) -> Self {
-        let scratch = attention::scratch_len(tokens, head_dim, kernels.panel_width);
+        let scratch = attention::scratch_len(tokens, head_dim, kernels.head_panel);
         let scratch = Matrix::new(pool.threads(), scratch.next_multiple_of(64));
         Self {
             pool,
@@ -113,7 +113,7 @@ impl Exec {
             count * dim <= third.min(out.stride)
                 && 3 * third <= q.stride.min(kv.stride)
                 && queries * q.stride <= q.data.len()
-                && attention::scratch_len(tokens, dim, self.kernels.panel_width) <= self.scratch.row(0).len(),
+                && attention::scratch_len(tokens, dim, self.kernels.head_panel) <= self.scratch.row(0).len(),
             "attention out of bounds"
         );
         #[cfg(test)]

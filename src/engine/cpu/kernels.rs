@@ -15,11 +15,9 @@ pub const WIDEST_PANEL: usize = 32;
 /// The arguments of [`norm::layer_norm`]: x, out, gamma, beta, n, eps.
 type LayerNorm = unsafe fn(*const f32, *mut f32, *const f32, *const f32, usize, f32);
 
-/// One instruction set's operations.
-pub struct Kernels {
-    /// The set's name, as `describe` prints it.
-    pub name: &'static str,
-    /// Columns of a weight panel: two (NEON: four) registers.
+/// One shape of the register tile.
+pub struct Tile {
+    /// Columns of a weight panel; [`WIDEST_PANEL`] is a multiple of the last tile's.
     pub panel_width: usize,
     /// Depth of a block: a panel's block should stay in the L1 cache beside the rows.
     pub depth_block: usize,
@@ -28,6 +26,16 @@ pub struct Kernels {
     /// # Safety
     /// As there.
     pub panel: unsafe fn(&PanelTask),
+}
+
+/// One instruction set's operations.
+pub struct Kernels {
+    /// The set's name, as `describe` prints it.
+    pub name: &'static str,
+    /// The tiles for linear layers, the preferred one first; a layer takes the first whose width its columns allow ([`Kernels::tile`]).
+    pub tiles: &'static [Tile],
+    /// Columns of a panel of keys or values in [`attention::head`]: the last tile's.
+    pub head_panel: usize,
     /// [`norm::layer_norm`].
     ///
     /// # Safety
@@ -42,30 +50,29 @@ pub struct Kernels {
     pub peak: Peak,
 }
 
-/// Compiles the operations for one set: its register, registers across a panel, rows of a tile, depth of a
-/// block, chains of the peak loop and whether they go through the addend, and the features to enable.
+/// Compiles the operations for one set: its register; for each tile the registers across a panel, the rows and the block's depth (the
+/// last one is attention's too); chains of the peak loop and whether they go through the addend; and the features to enable.
 macro_rules! kernels {
-    ($module:ident, $title:literal, $register:ident, $across:literal, $rows:literal, $depth:literal,
-     $chains:literal, $through_sum:literal $(, $features:literal)?) => {
+    ($module:ident, $title:literal, $register:ident, [$($wide:ident: $wide_across:literal, $wide_rows:literal, $wide_depth:literal;)?
+     $across:literal, $rows:literal, $depth:literal], $chains:literal, $through_sum:literal $(, $features:literal)?) => {
         mod $module {
             use super::*;
             use simd::Simd;
 
             pub static KERNELS: Kernels = Kernels {
                 name: $title,
-                panel_width: $across * simd::$register::LANES,
-                depth_block: $depth,
-                panel,
+                tiles: &[
+                    $(Tile { panel_width: $wide_across * simd::$register::LANES, depth_block: $wide_depth, panel: $wide },)?
+                    Tile { panel_width: $across * simd::$register::LANES, depth_block: $depth, panel },
+                ],
+                head_panel: $across * simd::$register::LANES,
                 layer_norm,
                 head,
                 peak: Peak { run: chains, flops: peak::round_flops(simd::$register::LANES, $chains) },
             };
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn panel(task: &PanelTask) {
-                // SAFETY: the caller has the features (`best` looked) and vouches for the task.
-                unsafe { gemm::panel::<simd::$register, $across, $rows>(task) }
-            }
+            kernels!(@panel panel, $register, $across, $rows $(, $features)?);
+            $(kernels!(@wide $wide, $register, $wide_across, $wide_rows);)?
 
             $(#[target_feature(enable = $features)])?
             unsafe fn layer_norm(x: *const f32, out: *mut f32, gamma: *const f32, beta: *const f32, n: usize, eps: f32) {
@@ -86,17 +93,37 @@ macro_rules! kernels {
             }
         }
     };
+    (@panel $name:ident, $register:ident, $across:literal, $rows:literal $(, $features:literal)?) => {
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $name(task: &PanelTask) {
+            // SAFETY: the caller has the features (`supported` looked) and vouches for the task.
+            unsafe { gemm::panel::<simd::$register, $across, $rows>(task) }
+        }
+    };
+    // Only AVX-512 has registers for a second tile.
+    (@wide $name:ident, $register:ident, $across:literal, $rows:literal) => {
+        kernels!(@panel $name, $register, $across, $rows, "avx512f,avx2,fma");
+    };
 }
 
-// Sixteen 256-bit registers hold 6 × 2 sums, 2 weights and a broadcast. AVX-512 has registers for 14 rows, but 8 were the
-// fastest of 8 to 14 (measured at 50 and 125 rows): what is saved in loads of weights is lost in the prefetching's rhythm.
-kernels!(plain, "portable", Portable, 2, 4, 384, 6, false);
+// Sixteen 256-bit registers hold 6 × 2 sums, 2 weights and a broadcast. AVX-512 has registers for more than 7 × 3 sums, but on weights
+// that come from beyond the L2 cache 7 × 3 was the fastest of 2 to 4 registers by 5 to 13 rows at 25, 50 and 125 rows; 8 × 2 comes
+// next, for layers whose width is not a multiple of 48.
+kernels!(plain, "portable", Portable, [2, 4, 384], 6, false);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, "AVX2+FMA", Avx2, 2, 6, 384, 12, false, "avx2,fma");
+kernels!(avx2, "AVX2+FMA", Avx2, [2, 6, 384], 12, false, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512, "AVX-512", Avx512, 2, 8, 192, 24, false, "avx512f,avx2,fma");
+kernels!(avx512, "AVX-512", Avx512, [wide: 3, 7, 192; 2, 8, 192], 24, false, "avx512f,avx2,fma");
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, "NEON", Neon, 4, 5, 384, 24, true, "neon");
+kernels!(neon, "NEON", Neon, [4, 5, 384], 24, true, "neon");
+
+impl Kernels {
+    /// The tile for a layer of parts so many columns wide: the first whose panels fit each part, else the last.
+    pub fn tile(&self, widths: impl Iterator<Item = usize> + Clone) -> &'static Tile {
+        let [tiles @ .., last] = self.tiles else { unreachable!("every set has a tile") };
+        tiles.iter().find(|tile| widths.clone().all(|width| width.is_multiple_of(tile.panel_width))).unwrap_or(last)
+    }
+}
 
 /// The kernels in plain Rust.
 pub fn portable() -> &'static Kernels {

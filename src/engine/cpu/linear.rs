@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::exec::{Exec, Shared};
 use super::gemm::{self, Activation, PanelTask};
-use super::kernels::{Kernels, WIDEST_PANEL};
+use super::kernels::{Kernels, Tile, WIDEST_PANEL};
 use super::memory::{Arena, Block, View, ViewMut};
 
 /// Columns of one layer that lie together: a whole weight matrix, or the queries', keys' or values' third of one.
@@ -17,13 +17,20 @@ pub struct Part<'a> {
     pub scale: f32,
 }
 
+impl Part<'_> {
+    /// Its columns, padding included.
+    fn columns(&self, k: usize) -> usize {
+        (self.weight.len() / k).next_multiple_of(WIDEST_PANEL)
+    }
+}
+
 /// `y = x · Wᵀ + b` with constant W, in panels. Each part's columns are padded to a multiple of [`WIDEST_PANEL`].
 pub struct Linear {
     panels: Block,
     bias: Block,
     depth: usize,
     blocks: usize,
-    panel_width: usize,
+    tile: &'static Tile,
     columns: usize,
 }
 
@@ -63,13 +70,17 @@ impl Epilogue {
 impl Linear {
     /// Packs `parts` (each `[n, k]`) side by side for `kernels`.
     pub fn new(arena: &mut Arena, kernels: &Kernels, k: usize, parts: &[Part<'_>]) -> Self {
-        Self::in_blocks(arena, kernels, k, depth_blocks(k, kernels.depth_block), parts)
+        let tile = tile_for(kernels, k, parts);
+        Self::pack(arena, tile, k, depth_blocks(k, tile.depth_block), parts)
     }
 
     /// The same with a fixed number of depth blocks, a divisor of `k`: a convolution has one for each row of its window.
     pub fn in_blocks(arena: &mut Arena, kernels: &Kernels, k: usize, blocks: usize, parts: &[Part<'_>]) -> Self {
-        let width = kernels.panel_width;
-        let padded = |part: &Part<'_>| (part.weight.len() / k).next_multiple_of(WIDEST_PANEL);
+        Self::pack(arena, tile_for(kernels, k, parts), k, blocks, parts)
+    }
+
+    fn pack(arena: &mut Arena, tile: &'static Tile, k: usize, blocks: usize, parts: &[Part<'_>]) -> Self {
+        let (width, padded) = (tile.panel_width, |part: &Part<'_>| part.columns(k));
         let columns = parts.iter().map(padded).sum();
         let panels = arena.store(k * columns, |mut rest| {
             for part in parts {
@@ -89,7 +100,7 @@ impl Linear {
                 at += padded(part);
             }
         });
-        Self { panels, bias, depth: k / blocks, blocks, panel_width: width, columns }
+        Self { panels, bias, depth: k / blocks, blocks, tile, columns }
     }
 
     /// Output columns, padding included.
@@ -108,7 +119,10 @@ impl Linear {
     /// `out` has `input.rows` rows of [`Linear::columns`] floats, `out_stride` apart.
     unsafe fn task(&self, p: usize, input: Operand<'_>, out: *mut f32, out_stride: usize, how: Epilogue) -> PanelTask {
         let last = (input.rows.max(1) - 1) * input.stride + (self.blocks - 1) * input.block + self.depth;
-        assert!(last <= input.data.len() && (p + 1) * self.panel_width <= self.columns, "linear layer out of bounds");
+        assert!(
+            last <= input.data.len() && (p + 1) * self.tile.panel_width <= self.columns,
+            "linear layer out of bounds"
+        );
         PanelTask {
             a: input.data.as_ptr(),
             a_stride: input.stride,
@@ -117,9 +131,9 @@ impl Linear {
             b: self.panel(p).as_ptr(),
             depth: self.depth,
             blocks: self.blocks,
-            bias: self.bias[p * self.panel_width..].as_ptr(),
+            bias: self.bias[p * self.tile.panel_width..].as_ptr(),
             // SAFETY: the panel's first column lies inside the row, as asserted.
-            out: unsafe { out.add(p * self.panel_width) },
+            out: unsafe { out.add(p * self.tile.panel_width) },
             out_stride,
             accumulate: how.accumulate,
             activation: how.activation,
@@ -129,14 +143,18 @@ impl Linear {
     }
 
     fn panel(&self, p: usize) -> &[f32] {
-        let len = self.k() * self.panel_width;
+        let len = self.k() * self.tile.panel_width;
         &self.panels[p * len..][..len]
     }
 
-    /// The panels that cover `columns`; both ends are multiples of [`WIDEST_PANEL`].
+    /// The panels that cover `columns`, which start and end with a part of the layer.
     fn panels_of(&self, columns: Range<usize>) -> Range<usize> {
-        columns.start / self.panel_width..columns.end / self.panel_width
+        columns.start / self.tile.panel_width..columns.end / self.tile.panel_width
     }
+}
+
+fn tile_for(kernels: &Kernels, k: usize, parts: &[Part<'_>]) -> &'static Tile {
+    kernels.tile(parts.iter().map(|part| part.columns(k)))
 }
 
 fn scale(values: &mut [f32], by: f32) {
@@ -156,7 +174,7 @@ impl Exec {
         self.linear_columns(w, 0..w.columns, input, out, how, next);
     }
 
-    /// The same for some of the layer's columns (multiples of [`WIDEST_PANEL`]); the others are left as they are.
+    /// The same for the columns of one or more parts of the layer; the others are left as they are.
     pub fn linear_columns(
         &mut self,
         w: &Linear,
@@ -172,14 +190,14 @@ impl Exec {
         (self.macs += rows * w.k() * columns.len());
         let operand = Operand { data: input.data, rows, stride: input.stride, block: w.depth };
         let panels = w.panels_of(columns);
-        let (threads, kernel) = (self.pool.threads(), self.kernels.panel);
+        let (threads, kernel) = (self.pool.threads(), w.tile.panel);
         let (out, out_stride) = (Shared(out.data.as_mut_ptr()), out.stride);
         self.pool.run(panels.len(), |item| {
             // SAFETY: `out` holds `rows` rows, each at least `columns.end` wide.
             let mut task = unsafe { w.task(panels.start + item.index, operand, out.get(), out_stride, how) };
             let ahead = match (item.next, next) {
                 (Some(p), _) => Some(w.panel(panels.start + p)),
-                (None, Some(next)) => Some(next.panel(next.columns / next.panel_width * item.thread / threads)),
+                (None, Some(next)) => Some(next.panel(next.columns / next.tile.panel_width * item.thread / threads)),
                 (None, None) => None,
             };
             if let Some(ahead) = ahead {
@@ -197,12 +215,12 @@ impl Exec {
         assert!(end <= out.len() + (target.stride - w.columns), "convolution out of bounds");
         #[cfg(test)]
         (self.macs += target.rows * image.windows * w.k() * w.columns);
-        let kernel = self.kernels.panel;
+        let kernel = w.tile.panel;
         let out = Shared(out.as_mut_ptr());
         self.pool.run(target.rows, |item| {
             let data = &image.data[item.index * image.step..];
             let operand = Operand { data, rows: image.windows, stride: image.stride, block: image.block };
-            for p in 0..w.columns / w.panel_width {
+            for p in 0..w.columns / w.tile.panel_width {
                 // SAFETY: the output row lies inside `out`, as asserted; each item writes its own row; the CPU has the set.
                 unsafe {
                     let row = out.get().add(item.index * target.row_stride + target.start);

@@ -27,18 +27,20 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// `len` zeros.
     pub fn new(len: usize) -> Self {
-        Self::aligned(len, ALIGN)
-    }
-
-    fn aligned(len: usize, align: usize) -> Self {
-        let size = (len.max(1) * size_of::<f32>()).next_multiple_of(align);
-        let Ok(layout) = Layout::from_size_align(size, align) else {
-            unreachable!("align is a power of two and a model's buffers are far smaller than isize::MAX")
-        };
+        let layout = layout(len, ALIGN);
         // SAFETY: the layout's size is not zero.
         let data = unsafe { alloc::alloc_zeroed(layout) };
         let Some(data) = NonNull::new(data.cast()) else { alloc::handle_alloc_error(layout) };
         Self { data, len, layout }
+    }
+}
+
+/// Room for `len` floats (at least one), a whole number of `align`.
+fn layout(len: usize, align: usize) -> Layout {
+    let size = (len.max(1) * size_of::<f32>()).next_multiple_of(align);
+    match Layout::from_size_align(size, align) {
+        Ok(layout) => layout,
+        Err(_) => unreachable!("align is a power of two and a model's buffers are far smaller than isize::MAX"),
     }
 }
 
@@ -64,24 +66,65 @@ impl DerefMut for Buffer {
     }
 }
 
-/// Hands out blocks of weights, one after the other in the order of execution, from large chunks on huge pages.
+/// Memory for many blocks of weights, on huge pages: a model's weights exceed what the TLB covers with small ones, and a prefetch
+/// that misses it comes late.
+struct Chunk {
+    data: NonNull<f32>,
+    layout: Layout,
+}
+
+// SAFETY: a `Chunk` owns its memory; who may touch which part of it is the arena's to say.
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    /// Room for `len` floats, not yet initialised and not yet backed by memory: the advice must come before the first write, because
+    /// a page that exists already stays small.
+    fn new(len: usize) -> Self {
+        let layout = layout(len, HUGE_PAGE);
+        // SAFETY: the layout's size is not zero.
+        let data = unsafe { alloc::alloc(layout) };
+        let Some(data) = NonNull::new(data.cast::<f32>()) else { alloc::handle_alloc_error(layout) };
+        // SAFETY: the range is page aligned and owned by the chunk; the advice changes no content and its failure is harmless.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::madvise(data.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
+        }
+        Self { data, layout }
+    }
+
+    fn len(&self) -> usize {
+        self.layout.size() / size_of::<f32>()
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and freed only here.
+        unsafe { alloc::dealloc(self.data.as_ptr().cast(), self.layout) }
+    }
+}
+
+/// Hands out blocks of weights, one after the other in the order of execution, from large chunks.
 #[derive(Default)]
 pub struct Arena {
-    chunk: Option<Arc<Buffer>>,
+    chunk: Option<Arc<Chunk>>,
     used: usize,
 }
 
 /// Constant floats in an [`Arena`]; aligned to a cache line.
 #[derive(Clone)]
 pub struct Block {
-    chunk: Arc<Buffer>,
+    chunk: Arc<Chunk>,
     range: Range<usize>,
 }
 
 impl Deref for Block {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.chunk[self.range.clone()]
+        // SAFETY: `Arena::store` initialised the range before it made the block, and nobody writes it afterwards.
+        unsafe { std::slice::from_raw_parts(self.chunk.data.as_ptr().add(self.range.start), self.range.len()) }
     }
 }
 
@@ -93,28 +136,20 @@ impl Arena {
             Some(chunk) if self.used + padded <= chunk.len() => chunk,
             _ => {
                 self.used = 0;
-                self.chunk.insert(Arc::new(huge(padded.max(CHUNK))))
+                self.chunk.insert(Arc::new(Chunk::new(padded.max(CHUNK))))
             }
         };
         let range = self.used..self.used + len;
         self.used += padded;
-        // SAFETY: the range lies inside the chunk, and no block handed out before overlaps it, so nobody else reads or
-        // writes these floats while `fill` does.
-        fill(unsafe { std::slice::from_raw_parts_mut(chunk.data.as_ptr().add(range.start), len) });
+        // SAFETY: the range lies inside the chunk, and no block handed out before overlaps it, so nobody else reads or writes these
+        // floats while they are zeroed and `fill` writes them.
+        unsafe {
+            let start = chunk.data.as_ptr().add(range.start);
+            start.write_bytes(0, len);
+            fill(std::slice::from_raw_parts_mut(start, len));
+        }
         Block { chunk: Arc::clone(chunk), range }
     }
-}
-
-/// A buffer for which the kernel is asked to use huge pages: a model's weights exceed what the TLB covers with small ones.
-/// Its pages are backed by memory only once they are written.
-fn huge(len: usize) -> Buffer {
-    let buffer = Buffer::aligned(len, HUGE_PAGE);
-    // SAFETY: the range is page aligned and owned by `buffer`; the advice changes no content and its failure is harmless.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        libc::madvise(buffer.data.as_ptr().cast(), buffer.layout.size(), libc::MADV_HUGEPAGE);
-    }
-    buffer
 }
 
 /// A matrix of activations. Rows are `stride` floats apart; the columns past the logical width stay zero.
