@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::fallback::{Change, Fallback, Path};
 use crate::frame::{Choice, CoarseOutput, Inputs, Stage, Timing};
 use crate::{gate, gather};
 
@@ -19,13 +20,13 @@ pub struct Verdict {
     pub confidence: f32,
     /// `[classes]`: softmax of the logits that answered.
     pub probabilities: Vec<f32>,
-    /// The coarse stage's output; always computed.
+    /// The coarse stage's output; of this frame unless `stage` is [`Stage::Static`].
     pub coarse: CoarseOutput,
-    /// `max softmax(coarse logits)`: what the gate compared with η.
+    /// `max softmax(coarse logits)`: what the gate compared with η. NaN where `stage` is [`Stage::Static`].
     pub coarse_confidence: f32,
     /// The chosen cells; meaningful only where `stage` is [`Stage::Fine`].
     pub choice: Choice,
-    /// `[classes]`: fine logits; meaningful only where `stage` is [`Stage::Fine`].
+    /// `[classes]`: logits of the fine stage, or of the static pass; meaningless where `stage` is [`Stage::Coarse`].
     pub fine_logits: Vec<f32>,
     /// Time per step; `preprocess_ms` is the caller's.
     pub timing: Timing,
@@ -36,6 +37,8 @@ pub struct Cascade {
     engine: Box<dyn Engine>,
     threshold: f32,
     verdict: Verdict,
+    fallback: Option<Fallback>,
+    change: Option<Change>,
 }
 
 impl Cascade {
@@ -52,7 +55,7 @@ impl Cascade {
             fine_logits: Vec::new(),
             timing: Timing::default(),
         };
-        Self { engine, threshold, verdict }
+        Self { engine, threshold, verdict, fallback: None, change: None }
     }
 
     /// The engine beneath.
@@ -75,11 +78,41 @@ impl Cascade {
         self.threshold = threshold;
     }
 
-    /// Decides one frame: the fine stage runs only where the gate asks for it. The verdict stays valid until the next call.
+    /// From now on `fallback` decides which frames take the static pass instead.
+    pub fn set_fallback(&mut self, fallback: Fallback) {
+        self.fallback = Some(fallback);
+    }
+
+    /// The change of path that the last frame brought about, once.
+    pub fn take_change(&mut self) -> Option<Change> {
+        self.change.take()
+    }
+
+    /// Decides one frame: the fine stage runs only where the gate asks for it, and neither stage where the fallback has taken over. The
+    /// verdict stays valid until the next call.
     ///
     /// # Errors
     /// What the engine reports.
     pub fn decide(&mut self, inputs: &Inputs) -> Result<&Verdict> {
+        match self.fallback.as_mut().map_or(Path::Adaptive, Fallback::next_path) {
+            Path::Adaptive => self.decide_adaptively(inputs)?,
+            Path::Static => self.decide_statically(inputs)?,
+        }
+        Ok(&self.verdict)
+    }
+
+    fn decide_statically(&mut self, inputs: &Inputs) -> Result<()> {
+        let verdict = &mut self.verdict;
+        let mut clock = Lap::start();
+        self.engine.full(&inputs.fine, &mut verdict.fine_logits)?;
+        gate::softmax(&verdict.fine_logits, &mut verdict.probabilities);
+        (verdict.label, verdict.confidence) = gate::argmax(&verdict.probabilities);
+        (verdict.stage, verdict.coarse_confidence) = (Stage::Static, f32::NAN);
+        verdict.timing = Timing { static_ms: clock.lap_ms(), ..Timing::default() };
+        Ok(())
+    }
+
+    fn decide_adaptively(&mut self, inputs: &Inputs) -> Result<()> {
         let verdict = &mut self.verdict;
         let mut clock = Lap::start();
         self.engine.coarse(&inputs.coarse, &mut verdict.coarse)?;
@@ -99,7 +132,10 @@ impl Cascade {
             gate::softmax(&verdict.fine_logits, &mut verdict.probabilities);
             (verdict.label, verdict.confidence) = gate::argmax(&verdict.probabilities);
         }
-        Ok(&self.verdict)
+        if let Some(fallback) = &mut self.fallback {
+            self.change = fallback.note(verdict.stage == Stage::Fine).or(self.change);
+        }
+        Ok(())
     }
 }
 

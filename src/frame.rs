@@ -61,14 +61,17 @@ pub enum Stage {
     Coarse,
     /// The fine stage was run.
     Fine,
+    /// Neither: one pass over all fine tokens took their place.
+    Static,
 }
 
 impl Stage {
-    /// `"coarse"` or `"fine"`: the word in JSON, logs and captions.
+    /// `"coarse"`, `"fine"` or `"static"`: the word in JSON, logs and captions.
     pub fn as_str(self) -> &'static str {
         match self {
             Stage::Coarse => "coarse",
             Stage::Fine => "fine",
+            Stage::Static => "static",
         }
     }
 }
@@ -86,11 +89,13 @@ pub struct Timing {
     pub gather_ms: f64,
     /// The fine stage.
     pub fine_ms: f64,
+    /// The static pass.
+    pub static_ms: f64,
 }
 
 impl Timing {
     /// The sum of the steps, in milliseconds.
     pub fn total_ms(&self) -> f64 {
-        self.preprocess_ms + self.coarse_ms + self.gate_ms + self.gather_ms + self.fine_ms
+        self.preprocess_ms + self.coarse_ms + self.gate_ms + self.gather_ms + self.fine_ms + self.static_ms
     }
 }

@@ -15,6 +15,8 @@ pub mod engine;
 pub mod gate;
 pub mod gather;
 
+pub mod fallback;
+
 pub mod cascade;
 pub mod preprocess;
 

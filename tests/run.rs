@@ -138,6 +138,34 @@ fn frames_ends_a_loop_and_records_equal_decisions() {
     assert_eq!(records[0]["seq"], 0);
 }
 
+/// Every frame asks for the fine stage, so what happens follows from the break-even share that the run measured and logged.
+#[test]
+fn the_static_pass_takes_over_where_the_share_of_fine_is_above_break_even() {
+    let source = pictures(4, 0);
+    let args = ["--loop", "--frames", "300", "--threshold", "1.1", "--fallback", "static", "--jsonl", "-"];
+    let Ran { status, stdout, stderr } = run(source.path(), &args);
+    assert!(status.success(), "{stderr}");
+    let records: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let exits: Vec<&str> = records.iter().map(|record| record["exit"].as_str().unwrap()).collect();
+    let taken = exits.iter().filter(|&&exit| exit == "static").count();
+    let log = stderr.lines().find(|line| line.contains("fallback: static ")).unwrap_or_else(|| panic!("{stderr}"));
+    if log.ends_with("no share of fine is dear enough to leave the cascade") {
+        assert_eq!(taken, 0, "{stderr}");
+        println!("skipped: here the static pass is never cheaper, so only its absence was tested");
+        return;
+    }
+    assert!(stderr.contains("static fallback: 100 % of the frames need the fine stage"), "{stderr}");
+    assert!(exits[..128].iter().all(|&exit| exit == "fine"));
+    // Of the 172 frames that remain every 8th is a probe.
+    assert_eq!(taken, 172 - 172 / 8);
+    assert!(stderr.contains(&format!("static     {taken} of 300 decisions")), "{stderr}");
+    for record in records.iter().filter(|record| record["exit"] == "static") {
+        let timing = &record["timing_ms"];
+        assert!(record["coarse_confidence"].is_null() && timing["static"].as_f64().unwrap() > 0.0, "{record}");
+        assert_eq!((&timing["coarse"], &timing["fine"]), (&0.0.into(), &0.0.into()));
+    }
+}
+
 #[test]
 fn records_on_standard_output_are_alone_there() {
     let dir = pictures(4, 0);

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::session::Session;
 use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::{self, Options};
+use crate::cascade::Cascade;
 use crate::clock::Stop;
 use crate::error::Result;
+use crate::fallback::{Costs, Fallback, HYSTERESIS};
 use crate::pipeline::{Outcome, Pipeline};
 use crate::power;
 use crate::preprocess::decode;
@@ -52,11 +54,19 @@ pub struct Args {
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
+    /// Where so many frames need the fine stage that one pass over all fine patches would be cheaper, take that pass
+    ///
+    /// What each pass costs is measured at the start, which takes a few dozen passes; the share of fine at which both cost the same is the
+    /// break-even that `cfvit bench` prints too. The change comes when the share of the last 128 decisions lies 5 points above it, and
+    /// back when it lies 5 points below over 32 probes (every 8th frame takes the cascade meanwhile). Answers of the static pass are
+    /// those of the plain network: another accuracy than the cascade's.
+    #[arg(long, value_name = "static", value_enum)]
+    pub fallback: Option<FallbackArg>,
     /// Write a JSON object per decision: added to the end of FILE, or - for standard output (the summary then goes to standard
     /// error)
     ///
-    /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse" or "fine"), label, name, confidence,
-    /// coarse_confidence, threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, total}. Written once a
+    /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse", "fine" or "static"), label, name, confidence,
+    /// coarse_confidence (null for "static"), threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, static, total}. Written once a
     /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
     /// for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
@@ -64,6 +74,13 @@ pub struct Args {
     /// Seconds between two log lines
     #[arg(long, value_name = "S", default_value = "1", value_parser = report_interval, allow_negative_numbers = true)]
     pub report_interval: f64,
+}
+
+/// What may take the cascade's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FallbackArg {
+    /// One pass over all fine patches
+    Static,
 }
 
 /// Runs until the source ends, --frames are decided, or a signal comes.
@@ -91,8 +108,12 @@ fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
     let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
     log::info!("source: {}", source.describe());
 
-    let Session { name, labels, mut preprocess, cascade, .. } = Session::open(&args.model, &args.decision)?;
+    let Session { name, labels, mut preprocess, mut cascade, .. } = Session::open(&args.model, &args.decision)?;
     log::info!("model: {name}, threshold {}; engine: {}", cascade.threshold(), cascade.engine().describe());
+
+    if args.fallback == Some(FallbackArg::Static) {
+        set_fallback(&mut cascade)?;
+    }
 
     let meter = power::open(Path::new("/sys"));
     log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
@@ -106,6 +127,24 @@ fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
         frames: args.frames,
         report_interval: Duration::from_secs_f64(args.report_interval),
     })
+}
+
+/// Measures what the passes cost here and lets the cascade fall back to the static one.
+fn set_fallback(cascade: &mut Cascade) -> Result<()> {
+    let costs = Costs::measure(cascade.engine_mut()).map_err(|e| e.within("--fallback static needs a static pass"))?;
+    let Costs { static_ms, coarse_ms, fine_ms } = costs;
+    let limit = costs.break_even();
+    let then = match limit + HYSTERESIS {
+        limit if limit >= 1.0 => "no share of fine is dear enough to leave the cascade".to_owned(),
+        limit if limit < 0.0 => "the coarse stage alone costs more than the static pass".to_owned(),
+        limit => format!("above {:.0} % the frames go static", 100.0 * limit),
+    };
+    log::info!(
+        "fallback: static {static_ms:.1} ms, coarse {coarse_ms:.1} ms, fine {fine_ms:.1} ms, break-even {:.0} %: {then}",
+        100.0 * limit
+    );
+    cascade.set_fallback(Fallback::new(limit));
+    Ok(())
 }
 
 fn fps(text: &str) -> std::result::Result<f64, String> {

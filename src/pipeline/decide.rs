@@ -56,6 +56,9 @@ impl Decider {
                         log::info!("the engine answers again after {failures} failed frames");
                     }
                     pictures.recovers();
+                    if let Some(change) = self.cascade.take_change() {
+                        log::info!("{change}");
+                    }
                 }
                 Err(Failure::Picture(error)) => {
                     if pictures.fails() {

@@ -108,6 +108,7 @@ impl Slot {
             Outcome::Decided(stage) => {
                 state.tally.decided += 1;
                 state.tally.fine += u64::from(stage == Stage::Fine);
+                state.tally.full += u64::from(stage == Stage::Static);
             }
             Outcome::Failed => state.tally.failed += 1,
         }
@@ -162,6 +163,7 @@ mod tests {
             6 => Just(Act::Take),
             3 => Just(Act::Finish(Outcome::Decided(Stage::Coarse))),
             3 => Just(Act::Finish(Outcome::Decided(Stage::Fine))),
+            1 => Just(Act::Finish(Outcome::Decided(Stage::Static))),
             1 => Just(Act::Finish(Outcome::Failed)),
             1 => Just(Act::End),
             1 => Just(Act::Stop),
@@ -204,6 +206,7 @@ mod tests {
                             Outcome::Decided(stage) => {
                                 expected.decided += 1;
                                 expected.fine += u64::from(stage == Stage::Fine);
+                                expected.full += u64::from(stage == Stage::Static);
                             }
                             Outcome::Failed => expected.failed += 1,
                         }

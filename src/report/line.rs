@@ -40,6 +40,9 @@ impl fmt::Display for Line {
         if let Some(fine) = self.tally.fine_fraction() {
             write!(f, ", fine {:.1} %", fine * 100.0)?;
         }
+        if let Some(full) = self.tally.static_fraction() {
+            write!(f, ", static {:.1} %", full * 100.0)?;
+        }
         write!(f, ", {:.1} frames/s", self.frames_per_s())?;
         if let Some(Percentiles { p50_ms, p95_ms, p99_ms, .. }) = self.latency {
             write!(f, ", latency p50 {p50_ms:.1} p95 {p95_ms:.1} p99 {p99_ms:.1} ms")?;
@@ -68,7 +71,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { captured, decided, dropped, failed, in_flight, fine } = self.whole.tally;
+        let Tally { captured, decided, dropped, failed, in_flight, fine, full } = self.whole.tally;
         writeln!(f, "captured   {captured} frames in {:.2} s", self.whole.elapsed.as_secs_f64())?;
         writeln!(f, "decided    {decided}")?;
         writeln!(f, "dropped    {dropped}")?;
@@ -76,6 +79,9 @@ impl fmt::Display for Summary {
         writeln!(f, "in flight  {in_flight}")?;
         if let Some(fraction) = self.whole.tally.fine_fraction() {
             writeln!(f, "fine       {fine} of {decided} decisions ({:.1} %)", fraction * 100.0)?;
+        }
+        if let Some(fraction) = self.whole.tally.static_fraction() {
+            writeln!(f, "static     {full} of {decided} decisions ({:.1} %)", fraction * 100.0)?;
         }
         writeln!(f, "rate       {:.1} frames/s", self.whole.frames_per_s())?;
         if let Some(Percentiles { p50_ms, p95_ms, p99_ms, max_ms, .. }) = self.whole.latency {
@@ -103,7 +109,7 @@ mod tests {
     use super::*;
 
     fn line() -> Line {
-        let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5 };
+        let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, full: 0 };
         let latency = Percentiles { count: 20, p50_ms: 10.04, p95_ms: 20.0, p99_ms: 30.0, max_ms: 31.0 };
         let energy = Energy { mean_mw: 5000.0, energy_mj: 10_000.0 };
         Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy) }
@@ -116,6 +122,8 @@ mod tests {
             "captured 30, dropped 8, decided 20, failed 1, fine 25.0 %, 10.0 frames/s, \
              latency p50 10.0 p95 20.0 p99 30.0 ms, 5000 mW, 500.0 mJ/frame"
         );
+        let hard = Line { tally: Tally { full: 10, ..line().tally }, ..line() };
+        assert!(hard.to_string().contains("fine 25.0 %, static 50.0 %, 10.0 frames/s"), "{hard}");
         let idle = Line { tally: Tally::default(), elapsed: Duration::from_secs(1), latency: None, energy: None };
         assert_eq!(idle.to_string(), "captured 0, dropped 0, decided 0, failed 0, 0.0 frames/s, energy: not measured");
         let drawing = Line { energy: line().energy, ..idle };

@@ -28,7 +28,7 @@ pub struct Record<'a> {
     pub source: &'a str,
     /// What the source calls the picture: a file's path.
     pub image: &'a str,
-    /// `"coarse"` or `"fine"`: which stage answered.
+    /// `"coarse"`, `"fine"` or `"static"`: which stage answered.
     pub exit: &'static str,
     /// The winning class.
     pub label: usize,
@@ -36,7 +36,7 @@ pub struct Record<'a> {
     pub name: &'a str,
     /// `max softmax` of the logits that answered.
     pub confidence: f32,
-    /// `max softmax` of the coarse logits: what the gate compared.
+    /// `max softmax` of the coarse logits: what the gate compared. `null` (for NaN) where the static pass answered.
     pub coarse_confidence: f32,
     /// η, with which it was compared.
     pub threshold: f32,
@@ -60,6 +60,8 @@ pub struct TimingMs {
     gather: f64,
     #[serde(serialize_with = "to_the_microsecond")]
     fine: f64,
+    #[serde(rename = "static", serialize_with = "to_the_microsecond")]
+    full: f64,
     #[serde(serialize_with = "to_the_microsecond")]
     total: f64,
 }
@@ -72,6 +74,7 @@ impl From<Timing> for TimingMs {
             gate: timing.gate_ms,
             gather: timing.gather_ms,
             fine: timing.fine_ms,
+            full: timing.static_ms,
             total: timing.total_ms(),
         }
     }
@@ -233,7 +236,7 @@ mod tests {
         assert_eq!((&value["timing_ms"]["total"], &value["timing_ms"]["gate"]), (&3.0.into(), &0.0.into()));
         assert!(value["confidence"].is_null());
         assert_eq!(value.as_object().unwrap().len(), 12);
-        assert_eq!(value["timing_ms"].as_object().unwrap().len(), 6);
+        assert_eq!(value["timing_ms"].as_object().unwrap().len(), 7);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Tally {
     pub in_flight: u64,
     /// Those of `decided` that the fine stage answered.
     pub fine: u64,
+    /// Those of `decided` that the static pass answered.
+    pub full: u64,
 }
 
 impl Tally {
@@ -28,16 +30,23 @@ impl Tally {
             failed: self.failed.saturating_sub(earlier.failed),
             in_flight: self.in_flight,
             fine: self.fine.saturating_sub(earlier.fine),
+            full: self.full.saturating_sub(earlier.full),
         }
     }
 
     /// Whether every captured frame is accounted for.
     pub fn adds_up(&self) -> bool {
-        self.captured == self.decided + self.dropped + self.failed + self.in_flight && self.fine <= self.decided
+        self.captured == self.decided + self.dropped + self.failed + self.in_flight
+            && self.fine + self.full <= self.decided
     }
 
     /// The share of decisions that the fine stage made, 0 to 1; `None` without decisions.
     pub fn fine_fraction(&self) -> Option<f64> {
         (self.decided > 0).then(|| self.fine as f64 / self.decided as f64)
+    }
+
+    /// The share of decisions that the static pass made, 0 to 1; `None` where it made none.
+    pub fn static_fraction(&self) -> Option<f64> {
+        (self.full > 0).then(|| self.full as f64 / self.decided as f64)
     }
 }
