@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::session::{Failures, Session};
 use super::{DecisionArgs, ModelArgs, print};
+use crate::engine::{Engine, FineFrame};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{Accuracy, Dynamic, Evaluation, Observation, Sample, SweepPoint, image_folder, rank};
 use crate::files;
-use crate::frame::{Choice, CoarseOutput};
+use crate::frame::{Choice, CoarseOutput, Inputs};
 use crate::{gate, gather};
 
 /// Measure accuracy and cost on labelled pictures: coarse only, fine always, and the cascade
@@ -93,30 +94,85 @@ pub fn run(args: Args) -> Result<()> {
     failures.finish(samples.len())
 }
 
-/// Runs both stages on every sample; unreadable ones are named on standard error and counted.
+/// Runs both stages on every sample, as many at once as the engine takes; unreadable ones are named on standard error and counted.
 fn observe(session: &mut Session, samples: &[Sample], failures: &mut Failures) -> Result<Evaluation> {
     let mut evaluation = Evaluation::new(session.geometry());
     let progress = progress(samples.len());
-    let (mut coarse, mut choice) = (CoarseOutput::default(), Choice::default());
-    let (mut fine_logits, mut probabilities) = (Vec::new(), Vec::new());
+    let mut batch = Batch::new(session.cascade.engine().max_batch());
     for Sample { path, class } in samples {
         let prepared = session.prepare(path, false);
         if progress.suspend(|| failures.note(prepared))?.is_some() {
-            let engine = session.cascade.engine_mut();
-            engine.coarse(&session.inputs.coarse, &mut coarse)?;
-            gather::choose(&coarse.class_attention, engine.geometry().informative(), &mut choice);
-            engine.fine(&session.inputs.fine, &choice, &mut fine_logits)?;
-            gate::softmax(&coarse.logits, &mut probabilities);
-            evaluation.add(Observation {
-                confidence: gate::argmax(&probabilities).1,
-                coarse_rank: rank(&coarse.logits, *class),
-                fine_rank: rank(&fine_logits, *class),
-            });
+            batch.add(&session.inputs, *class);
+            if batch.is_full() {
+                batch.run(session.cascade.engine_mut(), &mut evaluation)?;
+            }
         }
         progress.inc(1);
     }
+    batch.run(session.cascade.engine_mut(), &mut evaluation)?;
     progress.finish_and_clear();
     Ok(evaluation)
+}
+
+/// Pictures that go through both stages together. Its memory is reused.
+struct Batch {
+    classes: Vec<usize>,
+    inputs: Vec<Inputs>,
+    coarse: Vec<CoarseOutput>,
+    choices: Vec<Choice>,
+    logits: Vec<Vec<f32>>,
+    probabilities: Vec<f32>,
+}
+
+impl Batch {
+    /// Room for `size` pictures.
+    fn new(size: usize) -> Self {
+        Self {
+            classes: Vec::with_capacity(size),
+            inputs: vec![Inputs::default(); size],
+            coarse: vec![CoarseOutput::default(); size],
+            choices: vec![Choice::default(); size],
+            logits: vec![Vec::new(); size],
+            probabilities: Vec::new(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.classes.len() == self.inputs.len()
+    }
+
+    /// Takes a picture of `class`; there is room.
+    fn add(&mut self, inputs: &Inputs, class: usize) {
+        self.inputs[self.classes.len()].clone_from(inputs);
+        self.classes.push(class);
+    }
+
+    /// Runs both stages on what is there, notes what they say, and is empty again.
+    fn run(&mut self, engine: &mut dyn Engine, evaluation: &mut Evaluation) -> Result<()> {
+        let n = self.classes.len();
+        if n == 0 {
+            return Ok(());
+        }
+        let images: Vec<&[f32]> = self.inputs[..n].iter().map(|inputs| inputs.coarse.as_slice()).collect();
+        engine.coarse_batch(&images, &mut self.coarse[..n])?;
+        let cells = engine.geometry().informative();
+        for (coarse, choice) in self.coarse.iter().zip(&mut self.choices).take(n) {
+            gather::choose(&coarse.class_attention, cells, choice);
+        }
+        let pairs = self.inputs.iter().zip(&self.choices).take(n).enumerate();
+        let frames: Vec<FineFrame<'_>> =
+            pairs.map(|(slot, (inputs, choice))| FineFrame { slot, image: &inputs.fine, choice }).collect();
+        engine.fine_batch(&frames, &mut self.logits[..n])?;
+        for ((coarse, fine), class) in self.coarse.iter().zip(&self.logits).zip(self.classes.drain(..)) {
+            gate::softmax(&coarse.logits, &mut self.probabilities);
+            evaluation.add(Observation {
+                confidence: gate::argmax(&self.probabilities).1,
+                coarse_rank: rank(&coarse.logits, class),
+                fine_rank: rank(fine, class),
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A bar on a terminal, nothing elsewhere.

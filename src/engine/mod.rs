@@ -28,6 +28,35 @@ pub trait Engine: Send {
     /// When `image` or `choice` do not fit the geometry, no coarse pass came before, or the backend fails.
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()>;
 
+    /// The most images that [`Engine::coarse_batch`] takes.
+    fn max_batch(&self) -> usize {
+        1
+    }
+
+    /// [`Engine::coarse`] for several images at once, from 1 to [`Engine::max_batch`]; `outputs` holds as many results. What the fine
+    /// stage needs of the `i`-th image stays inside the engine as slot `i`, until the next coarse pass. Memory for a batch is allocated by
+    /// the first one of its size.
+    ///
+    /// # Errors
+    /// As [`Engine::coarse`], or when the numbers do not fit.
+    fn coarse_batch(&mut self, images: &[&[f32]], outputs: &mut [CoarseOutput]) -> Result<()> {
+        match (images, outputs) {
+            ([image], [output]) => self.coarse(image, output),
+            _ => Err(Error::new(Kind::Engine, format!("{} takes one image at a time", self.describe()))),
+        }
+    }
+
+    /// [`Engine::fine`] for some of the images of the last coarse batch; `logits` holds as many results.
+    ///
+    /// # Errors
+    /// As [`Engine::fine`], or when the numbers do not fit.
+    fn fine_batch(&mut self, frames: &[FineFrame<'_>], logits: &mut [Vec<f32>]) -> Result<()> {
+        match (frames, logits) {
+            ([FineFrame { slot: 0, image, choice }], [logits]) => self.fine(image, choice, logits),
+            _ => Err(Error::new(Kind::Engine, format!("{} takes one image at a time", self.describe()))),
+        }
+    }
+
     /// The static baseline that the cascade must beat: one pass of the same weights over all `1 + 4g²` fine tokens of `image`
     /// (`[3, 2gP, 2gP]`, normalised), without a coarse pass, a choice or reused features. `logits` becomes `[classes]`. Memory for it is
     /// allocated by the first call. The features of the last coarse pass are left as they are.
@@ -51,6 +80,17 @@ pub trait Engine: Send {
 
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
+}
+
+/// One image for [`Engine::fine_batch`].
+#[derive(Clone, Copy, Debug)]
+pub struct FineFrame<'a> {
+    /// Which image of the last coarse batch it is.
+    pub slot: usize,
+    /// `[3, 2gP, 2gP]`, normalised.
+    pub image: &'a [f32],
+    /// The cells chosen from its class attention.
+    pub choice: &'a Choice,
 }
 
 /// The threads that [`open`] takes by default.

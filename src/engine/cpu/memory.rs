@@ -179,6 +179,18 @@ impl Matrix {
         View { data: &self.data[range.start * self.stride..range.end * self.stride], stride: self.stride }
     }
 
+    /// The first row of each of the first `n` groups of `group` rows.
+    pub fn every(&self, group: usize, n: usize) -> View<'_> {
+        let stride = group * self.stride;
+        View { data: &self.data[..n * stride], stride }
+    }
+
+    /// The same, to be written.
+    pub fn every_mut(&mut self, group: usize, n: usize) -> ViewMut<'_> {
+        let stride = group * self.stride;
+        ViewMut { data: &mut self.data[..n * stride], stride }
+    }
+
     /// The rows of `range`, to be written.
     pub fn rows_mut(&mut self, range: Range<usize>) -> ViewMut<'_> {
         ViewMut { data: &mut self.data[range.start * self.stride..range.end * self.stride], stride: self.stride }

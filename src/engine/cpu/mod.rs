@@ -18,6 +18,7 @@ mod pool;
 mod simd;
 mod stages;
 mod stem;
+mod trunk;
 mod weights;
 
 #[cfg(test)]

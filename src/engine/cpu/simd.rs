@@ -21,7 +21,7 @@ pub unsafe trait Simd: Copy {
     unsafe fn sub(self, b: Self) -> Self;
     /// `self · b`
     unsafe fn mul(self, b: Self) -> Self;
-    /// `self / b`
+    /// `self / b`, to one or two units in the last place; `b` and its reciprocal are normal numbers.
     unsafe fn div(self, b: Self) -> Self;
     /// The larger of each lane.
     unsafe fn max(self, b: Self) -> Self;
@@ -185,7 +185,7 @@ mod x86 {
         /// Sixteen lanes of AVX-512 (F).
         Avx512(__m512, 16) {
             splat _mm512_set1_ps; load _mm512_loadu_ps; store _mm512_storeu_ps;
-            add _mm512_add_ps; sub _mm512_sub_ps; mul _mm512_mul_ps; div _mm512_div_ps;
+            add _mm512_add_ps; sub _mm512_sub_ps; mul _mm512_mul_ps; div div_512;
             max _mm512_max_ps; min _mm512_min_ps; mul_add _mm512_fmadd_ps; round _mm512_roundscale_ps::<NEAREST>;
             exp2 exp2_512; sum _mm512_reduce_add_ps; largest _mm512_reduce_max_ps;
         }
@@ -212,6 +212,16 @@ mod x86 {
         let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
         let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
         _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+
+    /// By an estimated reciprocal and one step of Newton's: the division of 16 lanes holds up its unit for 16 cycles, which the GELU of
+    /// an MLP's hidden layer feels.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn div_512(a: __m512, b: __m512) -> __m512 {
+        let estimate = _mm512_rcp14_ps(b);
+        let error = _mm512_fnmadd_ps(b, estimate, _mm512_set1_ps(1.0));
+        _mm512_mul_ps(a, _mm512_fmadd_ps(estimate, error, estimate))
     }
 
     #[inline]

@@ -1,69 +1,67 @@
 //! The two stages of CF-ViT, step by step as in section 3 of the paper (arXiv 2203.03821), with the savings that do not change
 //! the result: in DeiT's last block only the rows that somebody reads, patches and reused features only for informative cells.
+//! Each step is taken for several images at once: the weights then pass through the caches once for all of them.
 
 use super::cost;
-use super::exec::{Exec, Heads};
+use super::exec::Exec;
 use super::kernels::{Kernels, WIDEST_PANEL};
-use super::linear::{Epilogue, Linear};
+use super::linear::Epilogue;
 use super::memory::{Matrix, View};
 use super::pool::Pool;
-use super::stem::StemBuffers;
-use super::weights::{BlockWeights, Embedding, Weights};
-use crate::engine::Engine;
+use super::trunk::{Rows, Size, Stage, Trunk};
+use super::weights::Weights;
+use crate::engine::{Engine, FineFrame};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather::fine_patches;
-use crate::model::{
-    ATTENTION_DECAY, AUX_HEAD_WEIGHT, FIRST_ATTENTION_BLOCK, Family, Geometry, LVVIT_COARSE_DIVISOR, Macs, Model,
-};
+use crate::model::{AUX_HEAD_WEIGHT, Family, Geometry, LVVIT_COARSE_DIVISOR, Macs, Model};
+
+/// The most images of one pass. More gain nothing: at 8 times 50 rows the arithmetic hides the loads of the weights.
+const MAX_IMAGES: usize = 8;
 
 /// Both stages on the CPU.
 pub struct CpuEngine {
     geometry: Geometry,
     weights: Weights,
     trunk: Trunk,
-    coarse: Stage,
-    fine: Stage,
+    memory: Memory,
     /// The static baseline's, once it has been asked for.
     full: Option<Stage>,
-    /// `E1`, `[1 + g², C]`: the coarse tokens before any block.
-    embedding: Matrix,
-    /// `F` of patch rows: LV-ViT all of them, `[g², C]`; DeiT the informative ones, `[k, C]`, in the fine stage.
-    features: Matrix,
-    /// Normed rows of the reuse block, its hidden layer, and its result, `[k, C]`.
-    reuse: [Matrix; 3],
-    logits: Matrix,
-    /// Patches to embed, in row order.
+    /// Patches to embed, image after image, in row order.
     patches: Vec<u32>,
-    /// Whether a coarse pass has left its features here.
-    ready: bool,
+    /// How many images the last coarse pass has left its features of.
+    ready: usize,
 }
 
-/// What runs blocks: threads, kernels and the class attention's memory.
-struct Trunk {
-    exec: Exec,
-    heads: Heads,
-    /// `[heads, tokens]`: the cls row of one block's attention.
-    cls_rows: Matrix,
-    /// `[1 + g²]`: the moving average of the cls row over blocks, mean over heads.
-    class_attention: Vec<f32>,
+/// The activations, for up to `coarse.images` images.
+struct Memory {
+    coarse: Stage,
+    fine: Stage,
+    /// `E1`, `[1 + g², C]` an image: the coarse tokens before any block.
+    embedding: Matrix,
+    /// `F` of patch rows: LV-ViT all of an image, `[g², C]`; DeiT the informative ones, `[k, C]`, in the fine stage.
+    features: Matrix,
+    /// Normed rows of the reuse block, its hidden layer, and its result, `[k, C]` an image.
+    reuse: [Matrix; 3],
+    /// `[classes]` an image.
+    logits: Matrix,
 }
 
-/// One stage's activations; rows are tokens.
-struct Stage {
-    tokens: usize,
-    /// The residual stream.
-    x: Matrix,
-    normed: Matrix,
-    qkv: Matrix,
-    /// The attention's output.
-    mixed: Matrix,
-    hidden: Matrix,
-    /// Flattened patches, the embedding's input.
-    flat: Matrix,
-    stem: Option<StemBuffers>,
-    /// LV-ViT: `[tokens, classes]`.
-    aux: Option<Matrix>,
+impl Memory {
+    fn new(geometry: &Geometry, weights: &Weights, images: usize) -> Self {
+        let padded = |n: usize| n.next_multiple_of(WIDEST_PANEL);
+        let (cells, chosen, width) = (geometry.cells(), geometry.informative(), padded(geometry.width));
+        let coarse = Size { images, tokens: geometry.coarse_tokens(), side: geometry.coarse_side(), patches: cells };
+        let fine = Size { images, tokens: geometry.fine_tokens(), side: geometry.fine_side(), patches: 4 * chosen };
+        Self {
+            coarse: Stage::new(geometry, weights, coarse),
+            fine: Stage::new(geometry, weights, fine),
+            embedding: Matrix::new(images * geometry.coarse_tokens(), width),
+            features: Matrix::new(images * cells, width),
+            reuse: [width, padded(geometry.hidden), width].map(|columns| Matrix::new(images * chosen, columns)),
+            logits: Matrix::new(images, padded(geometry.classes)),
+        }
+    }
 }
 
 impl CpuEngine {
@@ -82,26 +80,12 @@ impl CpuEngine {
         let pool = Pool::new(threads);
         let pool = pool.map_err(|e| Error::caused(Kind::Engine, format!("cannot start {threads} threads"), e))?;
         let exec = Exec::new(pool, kernels, geometry.full_tokens(), geometry.head_dim());
-        let padded = |n: usize| n.next_multiple_of(WIDEST_PANEL);
-        let (cells, chosen, width) = (geometry.cells(), geometry.informative(), padded(geometry.width));
-        let heads = Heads { count: geometry.heads, dim: geometry.head_dim(), third: width };
-        let trunk = Trunk {
-            exec,
-            heads,
-            cls_rows: Matrix::new(geometry.heads, padded(geometry.coarse_tokens())),
-            class_attention: vec![0.0; geometry.coarse_tokens()],
-        };
         Ok(Self {
-            trunk,
-            coarse: Stage::new(&geometry, &weights, geometry.coarse_tokens(), geometry.coarse_side(), cells),
-            fine: Stage::new(&geometry, &weights, geometry.fine_tokens(), geometry.fine_side(), 4 * chosen),
+            trunk: Trunk::new(exec, &geometry),
+            memory: Memory::new(&geometry, &weights, 1),
             full: None,
-            embedding: Matrix::new(geometry.coarse_tokens(), width),
-            features: Matrix::new(cells, width),
-            reuse: [width, padded(geometry.hidden), width].map(|columns| Matrix::new(chosen, columns)),
-            logits: Matrix::new(1, padded(geometry.classes)),
-            patches: Vec::with_capacity(4 * cells),
-            ready: false,
+            patches: Vec::with_capacity(4 * geometry.cells()),
+            ready: 0,
             geometry,
             weights,
         })
@@ -113,86 +97,113 @@ impl CpuEngine {
         std::mem::take(&mut self.trunk.exec.macs) as u64
     }
 
-    /// DeiT's last block and the final norm for the informative rows of the coarse pass, which stopped at the cls row:
-    /// their features, in the order of `cells`.
-    fn finish_coarse(&mut self, cells: &[u32]) {
+    /// DeiT's last block and the final norm for the informative rows of the coarse pass, which stopped at the cls rows: their
+    /// features, frame after frame, in the order of the cells.
+    fn finish_coarse(&mut self, frames: &[FineFrame<'_>]) {
         let Some(block) = self.weights.blocks.last() else { return };
-        let (trunk, coarse, fine) = (&mut self.trunk, &self.coarse, &mut self.fine);
-        let k = cells.len();
-        trunk.exec.for_rows(fine.x.rows_mut(0..k), |i, row| row.copy_from_slice(coarse.x.row(1 + cells[i] as usize)));
-        trunk.exec.for_rows(fine.normed.rows_mut(0..k), |i, row| {
-            row.copy_from_slice(coarse.normed.row(1 + cells[i] as usize))
-        });
-        let kv = coarse.qkv.rows(0..coarse.tokens);
-        trunk.queries(block, fine, k);
-        trunk.attend_and_mlp(block, fine, k, Keys::Of(kv), false, Some(&self.weights.reuse.1));
-        trunk.exec.layer_norm(&self.weights.norm, fine.x.rows(0..k), self.features.rows_mut(0..k));
+        let (trunk, Memory { coarse, fine, features, .. }) = (&mut self.trunk, &mut self.memory);
+        let (k, tokens) = (self.geometry.informative(), coarse.tokens);
+        let rows = frames.len() * k;
+        let source = |i: usize| {
+            let FineFrame { slot, choice, .. } = frames[i / k];
+            slot * tokens + 1 + choice.informative[i % k] as usize
+        };
+        trunk.exec.for_rows(fine.x.rows_mut(0..rows), |i, row| row.copy_from_slice(coarse.x.row(source(i))));
+        trunk.exec.for_rows(fine.normed.rows_mut(0..rows), |i, row| row.copy_from_slice(coarse.normed.row(source(i))));
+        trunk.queries(block, fine, Rows::First(rows));
+        for (i, frame) in frames.iter().enumerate() {
+            let first = frame.slot * tokens;
+            trunk.attend_to(fine, i * k..(i + 1) * k, coarse.qkv.rows(first..first + tokens));
+        }
+        trunk.project_and_mlp(block, fine, Rows::First(rows), Some(&self.weights.reuse.1));
+        trunk.exec.layer_norm(&self.weights.norm, fine.x.rows(0..rows), features.rows_mut(0..rows));
     }
 
-    /// `R = reuse_block(F)` for the informative cells, into `reuse[2]`.
-    fn reuse_features(&mut self, cells: &[u32]) {
-        let k = cells.len();
+    /// `R = reuse_block(F)` for the informative cells of each frame, into `reuse[2]`.
+    fn reuse_features(&mut self, frames: &[FineFrame<'_>]) {
+        let (k, cells) = (self.geometry.informative(), self.geometry.cells());
+        let rows = frames.len() * k;
         let (norm, fc1, fc2) = &self.weights.reuse;
-        let [normed, hidden, reused] = &mut self.reuse;
+        let Memory { features, reuse: [normed, hidden, reused], .. } = &mut self.memory;
         let exec = &mut self.trunk.exec;
         match self.geometry.family {
-            Family::Deit => exec.layer_norm(norm, self.features.rows(0..k), normed.rows_mut(0..k)),
+            Family::Deit => exec.layer_norm(norm, features.rows(0..rows), normed.rows_mut(0..rows)),
             Family::Lvvit => {
                 // Every row's feature is there; take the informative ones.
-                let features = &self.features;
-                exec.for_rows(reused.rows_mut(0..k), |i, row| row.copy_from_slice(features.row(cells[i] as usize)));
-                exec.layer_norm(norm, reused.rows(0..k), normed.rows_mut(0..k));
+                exec.for_rows(reused.rows_mut(0..rows), |i, row| {
+                    let FineFrame { slot, choice, .. } = frames[i / k];
+                    row.copy_from_slice(features.row(slot * cells + choice.informative[i % k] as usize));
+                });
+                exec.layer_norm(norm, reused.rows(0..rows), normed.rows_mut(0..rows));
             }
         }
-        exec.linear(fc1, normed.rows(0..k), hidden.rows_mut(0..k), Epilogue::GELU, Some(fc2));
+        exec.linear(fc1, normed.rows(0..rows), hidden.rows_mut(0..rows), Epilogue::GELU, Some(fc2));
         let next = self.weights.embedding.layer();
-        exec.linear(fc2, hidden.rows(0..k), reused.rows_mut(0..k), Epilogue::STORE, Some(next));
+        exec.linear(fc2, hidden.rows(0..rows), reused.rows_mut(0..rows), Epilogue::STORE, Some(next));
     }
 
-    /// The fine sequence before the patch embedding is added: positions and reused features for the fine tokens, the kept
-    /// coarse tokens as they were.
-    fn lay_out_fine_tokens(&mut self, choice: &Choice) {
-        let positions = &self.weights.positions[1];
-        let (patches, reused, embedding) = (&self.patches, &self.reuse[2], &self.embedding);
-        let cls = &self.weights.cls;
-        let fine_tokens = patches.len();
-        self.trunk.exec.for_rows(self.fine.x.rows_mut(0..self.fine.tokens), |i, row| match i {
-            0 => sum(row, positions.row(0), cls),
-            _ if i <= fine_tokens => {
-                sum(row, positions.row(1 + patches[i - 1] as usize), reused.row((i - 1) / 4));
+    /// The fine sequences before the patch embedding is added: positions and reused features for the fine tokens, the kept coarse
+    /// tokens as they were.
+    fn lay_out_fine_tokens(&mut self, frames: &[FineFrame<'_>]) {
+        let (positions, cls, patches) = (&self.weights.positions[1], &self.weights.cls, &self.patches);
+        let Memory { coarse, fine, embedding, reuse: [.., reused], .. } = &mut self.memory;
+        let (tokens, fine_tokens) = (fine.tokens, 4 * self.geometry.informative());
+        self.trunk.exec.for_rows(fine.x.rows_mut(0..frames.len() * tokens), |i, row| match (i / tokens, i % tokens) {
+            (_, 0) => sum(row, positions.row(0), cls),
+            (at, i) if i <= fine_tokens => {
+                let fine = at * fine_tokens + i - 1;
+                sum(row, positions.row(1 + patches[fine] as usize), reused.row(fine / 4));
             }
-            _ => row.copy_from_slice(embedding.row(1 + choice.kept[i - 1 - fine_tokens] as usize)),
+            (at, i) => {
+                let FineFrame { slot, choice, .. } = frames[at];
+                row.copy_from_slice(
+                    embedding.row(slot * coarse.tokens + 1 + choice.kept[i - 1 - fine_tokens] as usize),
+                );
+            }
         });
     }
 
-    /// From the laid-out fine sequence to logits: the patches of `image` are added, all blocks and the head(s) run.
-    fn fine_logits(&mut self, image: &[f32], logits: &mut Vec<f32>) {
-        self.trunk.embed(&self.weights, &self.geometry, &mut self.fine, image, &self.patches);
-        self.trunk.blocks(&self.weights, self.geometry.family, &mut self.fine, false);
-        if self.geometry.family == Family::Lvvit {
-            let Stage { tokens, x, normed, .. } = &mut self.fine;
-            self.trunk.exec.layer_norm(&self.weights.norm, x.rows(0..*tokens), normed.rows_mut(0..*tokens));
-        }
-        self.logits(false, logits);
-    }
-
-    /// The head(s) over a stage's last rows into `logits`; `F` of the patch rows is in `features` or `fine.normed` already.
-    fn logits(&mut self, coarse: bool, logits: &mut Vec<f32>) {
+    /// The head(s) over the cls rows of the first images of a stage; `F` of LV-ViT's patch rows is in `features` or `fine.normed` already.
+    fn logits(&mut self, coarse: bool, at: usize, logits: &mut Vec<f32>) {
         let classes = self.geometry.classes;
-        let stage = if coarse { &mut self.coarse } else { &mut self.fine };
-        let exec = &mut self.trunk.exec;
-        exec.layer_norm(&self.weights.norm, stage.x.rows(0..1), stage.normed.rows_mut(0..1));
-        let cls = stage.normed.rows(0..1);
-        exec.linear(&self.weights.head, cls, self.logits.rows_mut(0..1), Epilogue::STORE, None);
+        let Memory { coarse: first, fine, features, logits: heads, .. } = &mut self.memory;
         logits.clear();
-        logits.extend_from_slice(&self.logits.row(0)[..classes]);
+        logits.extend_from_slice(&heads.row(at)[..classes]);
+        let stage = if coarse { first } else { fine };
         let (Some(head), Some(aux)) = (&self.weights.aux_head, &mut stage.aux) else { return };
-        let patches = stage.tokens - 1;
-        let features = if coarse { self.features.rows(0..patches) } else { stage.normed.rows(1..stage.tokens) };
-        exec.linear(head, features, aux.rows_mut(0..patches), Epilogue::STORE, None);
+        let (patches, tokens) = (stage.tokens - 1, stage.tokens);
+        let features = match coarse {
+            true => features.rows(at * patches..(at + 1) * patches),
+            false => stage.normed.rows(at * tokens + 1..(at + 1) * tokens),
+        };
+        self.trunk.exec.linear(head, features, aux.rows_mut(0..patches), Epilogue::STORE, None);
         add_largest(logits, aux.rows(0..patches));
         if coarse {
             logits.iter_mut().for_each(|x| *x /= LVVIT_COARSE_DIVISOR);
+        }
+    }
+
+    /// The final norm and the head over the cls rows of a stage's first images, into `memory.logits`.
+    fn cls_logits(&mut self, coarse: bool, images: usize) {
+        let Memory { coarse: first, fine, logits, .. } = &mut self.memory;
+        let (Stage { tokens, x, normed, .. }, rows) = (if coarse { first } else { fine }, Rows::Cls(images));
+        let exec = &mut self.trunk.exec;
+        exec.layer_norm(&self.weights.norm, rows.of(x, *tokens), rows.of_mut(normed, *tokens));
+        exec.linear(&self.weights.head, rows.of(normed, *tokens), logits.rows_mut(0..images), Epilogue::STORE, None);
+    }
+
+    /// All blocks and the heads over the laid-out sequences of the fine stage (or of the static one in its place).
+    fn fine_logits(&mut self, logits: &mut [Vec<f32>]) {
+        let (images, family) = (logits.len(), self.geometry.family);
+        self.trunk.blocks(&self.weights, family, &mut self.memory.fine, images, false);
+        if family == Family::Lvvit {
+            let Stage { tokens, x, normed, .. } = &mut self.memory.fine;
+            let rows = 0..images * *tokens;
+            self.trunk.exec.layer_norm(&self.weights.norm, x.rows(rows.clone()), normed.rows_mut(rows));
+        }
+        self.cls_logits(false, images);
+        for (at, logits) in logits.iter_mut().enumerate() {
+            self.logits(false, at, logits);
         }
     }
 
@@ -203,6 +214,27 @@ impl CpuEngine {
         let found = image.len();
         Err(Error::new(Kind::Engine, format!("the image has {found} values, expected 3×{side}×{side}")))
     }
+
+    fn check_choice(&self, choice: &Choice) -> Result<()> {
+        let (cells, k) = (self.geometry.cells(), self.geometry.informative());
+        let mut all = choice.informative.iter().chain(&choice.kept);
+        if choice.informative.len() == k && choice.kept.len() == cells - k && all.all(|&cell| (cell as usize) < cells) {
+            return Ok(());
+        }
+        let found = (choice.informative.len(), choice.kept.len());
+        let expected = (k, cells - k);
+        let message = format!("the choice holds {found:?} cells, expected {expected:?}, all below {cells}");
+        Err(Error::new(Kind::Engine, message))
+    }
+}
+
+/// That a pass is asked for as many results as images, and for no more than there is room for.
+fn check_batch(images: usize, results: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&images) && results == images {
+        return Ok(());
+    }
+    let message = format!("a batch of {images} images with {results} results, expected equally many, from 1 to {most}");
+    Err(Error::new(Kind::Engine, message))
 }
 
 impl Engine for CpuEngine {
@@ -211,73 +243,101 @@ impl Engine for CpuEngine {
     }
 
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
-        self.check_image(image, self.geometry.coarse_side())?;
-        let cells = self.geometry.cells();
-        self.patches.clear();
-        self.patches.extend(0..cells as u32);
-        let (positions, cls) = (&self.weights.positions[0], &self.weights.cls);
-        self.trunk.exec.for_rows(self.coarse.x.rows_mut(0..cells + 1), |i, row| match i {
-            0 => sum(row, positions.row(0), cls),
-            _ => row.copy_from_slice(positions.row(i)),
-        });
-        self.trunk.embed(&self.weights, &self.geometry, &mut self.coarse, image, &self.patches);
-        let x = &self.coarse.x;
-        self.trunk.exec.for_rows(self.embedding.rows_mut(0..cells + 1), |i, row| row.copy_from_slice(x.row(i)));
-
-        self.trunk.class_attention.fill(0.0);
-        self.trunk.blocks(&self.weights, self.geometry.family, &mut self.coarse, true);
-        if self.geometry.family == Family::Lvvit {
-            let rows = self.coarse.x.rows(1..cells + 1);
-            self.trunk.exec.layer_norm(&self.weights.norm, rows, self.features.rows_mut(0..cells));
-        }
-        self.logits(true, &mut output.logits);
-        output.class_attention.clear();
-        output.class_attention.extend_from_slice(&self.trunk.class_attention[1..]);
-        self.ready = true;
-        Ok(())
+        self.coarse_batch(&[image], std::slice::from_mut(output))
     }
 
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()> {
-        self.check_image(image, self.geometry.fine_side())?;
-        let (cells, k) = (self.geometry.cells(), self.geometry.informative());
-        let mut all = choice.informative.iter().chain(&choice.kept);
-        if choice.informative.len() != k || choice.kept.len() != cells - k || all.any(|&cell| cell as usize >= cells) {
-            let found = (choice.informative.len(), choice.kept.len());
-            let expected = (k, cells - k);
-            let message = format!("the choice holds {found:?} cells, expected {expected:?}, all below {cells}");
-            return Err(Error::new(Kind::Engine, message));
+        self.fine_batch(&[FineFrame { slot: 0, image, choice }], std::slice::from_mut(logits))
+    }
+
+    fn max_batch(&self) -> usize {
+        MAX_IMAGES
+    }
+
+    fn coarse_batch(&mut self, images: &[&[f32]], outputs: &mut [CoarseOutput]) -> Result<()> {
+        check_batch(images.len(), outputs.len(), MAX_IMAGES)?;
+        images.iter().try_for_each(|image| self.check_image(image, self.geometry.coarse_side()))?;
+        let (n, cells, tokens) = (images.len(), self.geometry.cells(), self.geometry.coarse_tokens());
+        self.ready = 0;
+        if n > self.memory.coarse.images {
+            self.memory = Memory::new(&self.geometry, &self.weights, n);
+            self.trunk.class_attention.resize(n, vec![0.0; tokens]);
         }
-        if !self.ready {
+        self.patches.clear();
+        self.patches.extend(0..cells as u32);
+        let Memory { coarse, embedding, .. } = &mut self.memory;
+        let (positions, cls) = (&self.weights.positions[0], &self.weights.cls);
+        self.trunk.exec.for_rows(coarse.x.rows_mut(0..n * tokens), |i, row| match i % tokens {
+            0 => sum(row, positions.row(0), cls),
+            i => row.copy_from_slice(positions.row(i)),
+        });
+        for (at, image) in images.iter().enumerate() {
+            self.trunk.embed(&self.weights, self.geometry.patch, coarse, at, image, &self.patches);
+        }
+        let x = &coarse.x;
+        self.trunk.exec.for_rows(embedding.rows_mut(0..n * tokens), |i, row| row.copy_from_slice(x.row(i)));
+        self.trunk.blocks(&self.weights, self.geometry.family, coarse, n, true);
+        if self.geometry.family == Family::Lvvit {
+            let Memory { coarse, features, .. } = &mut self.memory;
+            for at in 0..n {
+                let rows = coarse.x.rows(at * tokens + 1..(at + 1) * tokens);
+                self.trunk.exec.layer_norm(&self.weights.norm, rows, features.rows_mut(at * cells..(at + 1) * cells));
+            }
+        }
+        self.cls_logits(true, n);
+        for (at, output) in outputs.iter_mut().enumerate() {
+            self.logits(true, at, &mut output.logits);
+            output.class_attention.clear();
+            output.class_attention.extend_from_slice(&self.trunk.class_attention[at][1..]);
+        }
+        self.ready = n;
+        Ok(())
+    }
+
+    fn fine_batch(&mut self, frames: &[FineFrame<'_>], logits: &mut [Vec<f32>]) -> Result<()> {
+        for frame in frames {
+            self.check_image(frame.image, self.geometry.fine_side())?;
+            self.check_choice(frame.choice)?;
+        }
+        if frames.iter().any(|frame| frame.slot >= self.ready) {
             return Err(Error::new(Kind::Engine, "a fine pass needs the coarse pass of the same frame before it"));
         }
+        check_batch(frames.len(), logits.len(), self.ready)?;
         if self.geometry.family == Family::Deit {
-            self.finish_coarse(&choice.informative);
+            self.finish_coarse(frames);
         }
-        self.reuse_features(&choice.informative);
+        self.reuse_features(frames);
+        let (grid, per_frame) = (self.geometry.grid as u32, 4 * self.geometry.informative());
+        let informative = frames.iter().flat_map(|frame| &frame.choice.informative);
         self.patches.clear();
-        let grid = self.geometry.grid as u32;
-        self.patches.extend(choice.informative.iter().flat_map(|&cell| fine_patches(cell, grid)));
-        self.lay_out_fine_tokens(choice);
-        self.fine_logits(image, logits);
+        self.patches.extend(informative.flat_map(|&cell| fine_patches(cell, grid)));
+        self.lay_out_fine_tokens(frames);
+        for (at, frame) in frames.iter().enumerate() {
+            let patches = &self.patches[at * per_frame..][..per_frame];
+            let (weights, patch) = (&self.weights, self.geometry.patch);
+            self.trunk.embed(weights, patch, &mut self.memory.fine, at, frame.image, patches);
+        }
+        self.fine_logits(logits);
         Ok(())
     }
 
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
         self.check_image(image, self.geometry.fine_side())?;
         let (tokens, patches) = (self.geometry.full_tokens(), 4 * self.geometry.cells());
-        let new = || Stage::new(&self.geometry, &self.weights, tokens, self.geometry.fine_side(), patches);
-        let full = self.full.take().unwrap_or_else(new);
+        let size = Size { images: 1, tokens, side: self.geometry.fine_side(), patches };
+        let full = self.full.take().unwrap_or_else(|| Stage::new(&self.geometry, &self.weights, size));
         self.patches.clear();
         self.patches.extend(0..patches as u32);
         // The same steps as the fine stage's, on a longer sequence: its activations take the fine stage's place meanwhile.
-        let fine = std::mem::replace(&mut self.fine, full);
+        let fine = std::mem::replace(&mut self.memory.fine, full);
         let (positions, cls) = (&self.weights.positions[1], &self.weights.cls);
-        self.trunk.exec.for_rows(self.fine.x.rows_mut(0..tokens), |i, row| match i {
+        self.trunk.exec.for_rows(self.memory.fine.x.rows_mut(0..tokens), |i, row| match i {
             0 => sum(row, positions.row(0), cls),
             _ => row.copy_from_slice(positions.row(i)),
         });
-        self.fine_logits(image, logits);
-        self.full = Some(std::mem::replace(&mut self.fine, fine));
+        self.trunk.embed(&self.weights, self.geometry.patch, &mut self.memory.fine, 0, image, &self.patches);
+        self.fine_logits(std::slice::from_mut(logits));
+        self.full = Some(std::mem::replace(&mut self.memory.fine, fine));
         Ok(())
     }
 
@@ -292,143 +352,6 @@ impl Engine for CpuEngine {
     fn describe(&self) -> String {
         format!("CPU, {}, {} threads, f32", self.trunk.exec.kernels.name, self.trunk.exec.pool.threads())
     }
-}
-
-impl Stage {
-    fn new(geometry: &Geometry, weights: &Weights, tokens: usize, side: usize, patches: usize) -> Self {
-        let padded = |n: usize| n.next_multiple_of(WIDEST_PANEL);
-        let width = padded(geometry.width);
-        let (flat, stem) = match &weights.embedding {
-            Embedding::Patch(_) => (3 * geometry.patch.pow(2), None),
-            Embedding::Stem(stem) => ((geometry.patch / 2).pow(2) * padded(geometry.stem), Some(stem.buffers(side))),
-        };
-        Self {
-            tokens,
-            x: Matrix::new(tokens, width),
-            normed: Matrix::new(tokens, width),
-            qkv: Matrix::new(tokens, 3 * width),
-            mixed: Matrix::new(tokens, width),
-            hidden: Matrix::new(tokens, padded(geometry.hidden)),
-            flat: Matrix::new(patches, flat),
-            stem,
-            aux: weights.aux_head.as_ref().map(|head| Matrix::new(tokens, head.columns())),
-        }
-    }
-}
-
-impl Embedding {
-    /// The layer that makes tokens of flattened patches.
-    fn layer(&self) -> &Linear {
-        match self {
-            Embedding::Patch(layer) => layer,
-            Embedding::Stem(stem) => &stem.proj,
-        }
-    }
-}
-
-/// Where a block's keys and values come from.
-enum Keys<'a> {
-    /// The stage's own qkv rows.
-    Own,
-    /// Those of another stage.
-    Of(View<'a>),
-}
-
-impl Trunk {
-    /// Adds the embedding of `patches` (indices in the image's patch grid) to rows `1 ..` of the residual stream.
-    fn embed(&mut self, weights: &Weights, geometry: &Geometry, stage: &mut Stage, image: &[f32], patches: &[u32]) {
-        let n = patches.len();
-        match (&weights.embedding, &mut stage.stem) {
-            (Embedding::Stem(stem), Some(buffers)) => {
-                stem.run(&mut self.exec, image, buffers);
-                stem.gather(&mut self.exec, buffers, geometry.patch, patches, stage.flat.rows_mut(0..n));
-            }
-            _ => flatten(&mut self.exec, image, geometry.patch, patches, &mut stage.flat),
-        }
-        let next = weights.blocks.first().map(|block| &block.qkv);
-        let (flat, x) = (stage.flat.rows(0..n), stage.x.rows_mut(1..n + 1));
-        self.exec.linear(weights.embedding.layer(), flat, x, Epilogue::ADD, next);
-    }
-
-    /// All blocks. In DeiT's last one only the cls row is computed after keys and values; `normed` keeps the norm of all rows.
-    fn blocks(&mut self, weights: &Weights, family: Family, stage: &mut Stage, coarse: bool) {
-        let tokens = stage.tokens;
-        for (i, block) in weights.blocks.iter().enumerate() {
-            let last = i + 1 == weights.blocks.len();
-            let next = weights.blocks.get(i + 1).map_or(&weights.head, |block| &block.qkv);
-            let observe = coarse && i >= FIRST_ATTENTION_BLOCK;
-            self.exec.layer_norm(&block.norm1, stage.x.rows(0..tokens), stage.normed.rows_mut(0..tokens));
-            let rows = if last && family == Family::Deit { 1 } else { tokens };
-            let Stage { normed, qkv, .. } = stage;
-            if rows == tokens {
-                let input = normed.rows(0..tokens);
-                self.exec.linear(&block.qkv, input, qkv.rows_mut(0..tokens), Epilogue::STORE, Some(&block.proj));
-            } else {
-                let (kv, input) = (self.heads.third..3 * self.heads.third, normed.rows(0..tokens));
-                self.exec.linear_columns(&block.qkv, kv, input, qkv.rows_mut(0..tokens), Epilogue::STORE, None);
-                self.queries(block, stage, rows);
-            }
-            self.attend_and_mlp(block, stage, rows, Keys::Own, observe, Some(next));
-        }
-    }
-
-    /// The queries of the first `rows` normed rows.
-    fn queries(&mut self, block: &BlockWeights, stage: &mut Stage, rows: usize) {
-        let (columns, input) = (0..self.heads.third, stage.normed.rows(0..rows));
-        let out = stage.qkv.rows_mut(0..rows);
-        self.exec.linear_columns(&block.qkv, columns, input, out, Epilogue::STORE, Some(&block.proj));
-    }
-
-    /// The rest of a block for the first `rows` rows: attention, projection, MLP. `observe` adds the attention's cls row to the class
-    /// attention. `normed` stays as it is.
-    fn attend_and_mlp(
-        &mut self,
-        block: &BlockWeights,
-        stage: &mut Stage,
-        rows: usize,
-        keys: Keys<'_>,
-        observe: bool,
-        next: Option<&Linear>,
-    ) {
-        let Stage { tokens, x, qkv, mixed, hidden, .. } = stage;
-        let kv = match keys {
-            Keys::Own => qkv.rows(0..*tokens),
-            Keys::Of(view) => view,
-        };
-        let cls_rows = observe.then_some(&mut self.cls_rows);
-        self.exec.attention(self.heads, qkv.rows(0..rows), kv, mixed.rows_mut(0..rows), cls_rows);
-        if observe {
-            self.average_class_attention();
-        }
-        self.exec.linear(&block.proj, mixed.rows(0..rows), x.rows_mut(0..rows), Epilogue::ADD, Some(&block.fc1));
-        // The attention's output is spent: its memory takes the second norm.
-        self.exec.layer_norm(&block.norm2, x.rows(0..rows), mixed.rows_mut(0..rows));
-        let normed = mixed.rows(0..rows);
-        self.exec.linear(&block.fc1, normed, hidden.rows_mut(0..rows), Epilogue::GELU, Some(&block.fc2));
-        self.exec.linear(&block.fc2, hidden.rows(0..rows), x.rows_mut(0..rows), Epilogue::ADD, next);
-    }
-
-    /// `A ← β·A + (1 − β)·attn`, for the cls row's mean over heads.
-    fn average_class_attention(&mut self) {
-        let heads = self.heads.count;
-        for (token, average) in self.class_attention.iter_mut().enumerate() {
-            let mean = (0..heads).map(|head| self.cls_rows.row(head)[token]).sum::<f32>() / heads as f32;
-            *average = ATTENTION_DECAY * *average + (1.0 - ATTENTION_DECAY) * mean;
-        }
-    }
-}
-
-/// DeiT's patches as rows of `[3·P²]`, channel by channel, from a planar square image.
-fn flatten(exec: &mut Exec, image: &[f32], patch: usize, patches: &[u32], out: &mut Matrix) {
-    let side = (image.len() / 3).isqrt();
-    let grid = side / patch;
-    exec.for_rows(out.rows_mut(0..patches.len()), |i, row| {
-        let (y, x) = (patches[i] as usize / grid * patch, patches[i] as usize % grid * patch);
-        for (run, out) in row.chunks_exact_mut(patch).enumerate() {
-            let (channel, dy) = (run / patch, run % patch);
-            out.copy_from_slice(&image[(channel * side + y + dy) * side + x..][..patch]);
-        }
-    });
 }
 
 /// `out = a + b`; what `b` lacks counts as zero.

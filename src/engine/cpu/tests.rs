@@ -3,7 +3,7 @@
 use super::kernels::supported;
 use super::reference::{Noise, Reference, random_tensors};
 use super::stages::CpuEngine;
-use crate::engine::Engine;
+use crate::engine::{Engine, FineFrame};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather;
 use crate::model::{Family, Geometry, Macs, Model, StoredResults, Tensors};
@@ -79,6 +79,48 @@ fn both_stages_equal_the_reference_on_every_instruction_set() {
     }
 }
 
+/// Frames that go through together answer as if each went alone, whichever of them are refined and in whatever order.
+#[test]
+fn a_batch_equals_its_frames_one_by_one() {
+    for (seed, geometry) in geometries().into_iter().enumerate() {
+        let tensors = random_tensors(&geometry, seed as u64);
+        let mut noise = Noise(7);
+        let mut image = |side: usize| noise.vec(3 * side * side);
+        let frames: Vec<_> = (0..8).map(|_| (image(geometry.coarse_side()), image(geometry.fine_side()))).collect();
+        for kernels in supported() {
+            let mut engine = CpuEngine::with_kernels(model(geometry, tensors.clone()), 2, kernels).unwrap();
+            let mut alone = Vec::new();
+            for (coarse, fine) in &frames {
+                let (mut output, mut choice, mut logits) = (CoarseOutput::default(), Choice::default(), Vec::new());
+                engine.coarse(coarse, &mut output).unwrap();
+                gather::choose(&output.class_attention, geometry.informative(), &mut choice);
+                engine.fine(fine, &choice, &mut logits).unwrap();
+                alone.push((output, choice, logits));
+            }
+            for n in [3, 8, 1, 5] {
+                let images: Vec<&[f32]> = frames[..n].iter().map(|(coarse, _)| coarse.as_slice()).collect();
+                let mut outputs = vec![CoarseOutput::default(); n];
+                engine.coarse_batch(&images, &mut outputs).unwrap();
+                for (output, (expected, ..)) in outputs.iter().zip(&alone) {
+                    let exact: Vec<f64> = expected.logits.iter().map(|&x| x as f64).collect();
+                    close(&output.logits, &exact, 1e-6, &format!("{geometry}, {}: coarse of {n}", kernels.name));
+                    let exact: Vec<f64> = expected.class_attention.iter().map(|&x| x as f64).collect();
+                    close(&output.class_attention, &exact, 1e-6, &format!("{geometry}: attention of {n}"));
+                }
+                // All but the second, from the last to the first.
+                let slots: Vec<usize> = (0..n).rev().filter(|&slot| slot != 1).collect();
+                let frame = |&slot: &usize| FineFrame { slot, image: &frames[slot].1, choice: &alone[slot].1 };
+                let mut logits = vec![Vec::new(); slots.len()];
+                engine.fine_batch(&slots.iter().map(frame).collect::<Vec<_>>(), &mut logits).unwrap();
+                for (&slot, logits) in slots.iter().zip(&logits) {
+                    let exact: Vec<f64> = alone[slot].2.iter().map(|&x| x as f64).collect();
+                    close(logits, &exact, 1e-6, &format!("{geometry}, {}: fine of slot {slot} of {n}", kernels.name));
+                }
+            }
+        }
+    }
+}
+
 /// Shapes without padding, so that the products that ran can be counted exactly.
 #[test]
 fn every_pass_multiplies_what_is_said() {
@@ -116,6 +158,15 @@ fn misuse_is_an_error_that_says_what_was_expected() {
     assert!(error.to_string().contains("expected 3×15×15"), "{error}");
     engine.coarse(&image[..3 * 15 * 15], &mut output).unwrap();
     engine.fine(&image, &choice, &mut logits).unwrap();
+    let both = [0, 1].map(|slot| FineFrame { slot, image: &image, choice: &choice });
+    let error = engine.fine_batch(&both, &mut [Vec::new(), Vec::new()]).unwrap_err();
+    assert!(error.to_string().contains("coarse pass"), "there was one frame only: {error}");
+    let many = vec![&image[..3 * 15 * 15]; 9];
+    let error = engine.coarse_batch(&many, &mut vec![CoarseOutput::default(); 9]).unwrap_err();
+    assert!(error.to_string().contains("from 1 to 8"), "{error}");
+    assert!(engine.coarse_batch(&many[..2], &mut [CoarseOutput::default()]).is_err());
+    assert!(engine.fine_batch(&both[..1], &mut []).is_err());
+    engine.coarse(many[0], &mut output).unwrap();
     choice.kept[0] = 9;
     assert!(engine.fine(&image, &choice, &mut logits).is_err());
     choice.kept.pop();
