@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `inputs COARSE FINE` | `ok`; the files hold `[3, gP, gP]` and `[3, 2gP, 2gP]` normalised little-endian floats |
 //! | `coarse`, `fine`, `full` | milliseconds of that one call; `fine` takes the cells that the last coarse pass asks for |
+//! | `batch N` | milliseconds per image of a coarse pass, and of a fine pass, over N copies of the inputs at once |
 //! | `logits`, `attention` | of the last call; of the last coarse pass |
 //! | `cells` | the informative cells of the last choice |
 //! | `threshold η` | `ok` |
@@ -19,7 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use cfvit::cascade::{Cascade, Lap};
-use cfvit::engine::{self, cpu};
+use cfvit::engine::{self, FineFrame, cpu};
 use cfvit::frame::{Choice, CoarseOutput, Inputs, Picture};
 use cfvit::preprocess::{Preprocess, decode};
 use cfvit::{bench, gather, model};
@@ -49,6 +50,7 @@ struct Server {
     coarse: CoarseOutput,
     choice: Choice,
     logits: Vec<f32>,
+    batch: (Vec<CoarseOutput>, Vec<Vec<f32>>),
 }
 
 impl Server {
@@ -56,8 +58,8 @@ impl Server {
         let model = model::open(Some(path), None)?;
         let preprocess = Preprocess::new(&model.geometry, model.crop)?;
         let cascade = Cascade::new(engine::open(model, Some(threads))?, 0.5);
-        let (picture, inputs, coarse, choice, logits) = Default::default();
-        Ok(Self { cascade, preprocess, picture, inputs, coarse, choice, logits })
+        let (picture, inputs, coarse, choice, logits, batch) = Default::default();
+        Ok(Self { cascade, preprocess, picture, inputs, coarse, choice, logits, batch })
     }
 
     fn answer(&mut self, line: &str) -> Result<String> {
@@ -68,6 +70,7 @@ impl Server {
                 "ok".into()
             }
             [stage @ ("coarse" | "fine" | "full")] => self.stage(stage)?.to_string(),
+            ["batch", n] => self.batch(n.parse()?)?,
             ["logits"] => join(&self.logits),
             ["attention"] => join(&self.coarse.class_attention),
             ["cells"] => join(&self.choice.informative),
@@ -99,6 +102,22 @@ impl Server {
             gather::choose(&self.coarse.class_attention, cells, &mut self.choice);
         }
         Ok(taken_ms)
+    }
+
+    /// Both stages over `n` copies of the inputs at once; gives the milliseconds per image of each.
+    fn batch(&mut self, n: usize) -> Result<String> {
+        self.batch.0.resize(n, CoarseOutput::default());
+        self.batch.1.resize(n, Vec::new());
+        let engine = self.cascade.engine_mut();
+        let mut clock = Lap::start();
+        engine.coarse_batch(&vec![self.inputs.coarse.as_slice(); n], &mut self.batch.0)?;
+        let coarse_ms = clock.lap_ms() / n as f64;
+        gather::choose(&self.batch.0[0].class_attention, engine.geometry().informative(), &mut self.choice);
+        let frame = |slot| FineFrame { slot, image: &self.inputs.fine, choice: &self.choice };
+        let frames: Vec<_> = (0..n).map(frame).collect();
+        clock.lap_ms();
+        engine.fine_batch(&frames, &mut self.batch.1)?;
+        Ok(format!("{coarse_ms} {}", clock.lap_ms() / n as f64))
     }
 
     /// The machine's peak now, on the engine's threads.

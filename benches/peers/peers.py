@@ -86,6 +86,19 @@ def stages(peer, ours, stage, count):
     return {"rows": rows, "share": share, "peak": float(np.median(peaks)), "difference": worst, "flop": flop}
 
 
+def batches(ours, count):
+    """Both stages in batches against one image at a time: size -> median ms per image and median ratio to size 1, for each stage."""
+    sizes = (1, 2, 4, 8)
+    for size in sizes:
+        ours.ask(f"batch {size}")
+    times = {size: [] for size in sizes}
+    for _ in range(count):
+        for size in sizes:
+            times[size].append(np.median([[float(ms) for ms in ours.ask(f"batch {size}").split()] for _ in range(BLOCK)], axis=0))
+    times = {size: np.array(t) for size, t in times.items()}
+    return {size: (np.median(t, axis=0), np.median(t / times[1], axis=0)) for size, t in times.items()}
+
+
 @torch.inference_mode()
 def torch_photo(peer, path, threshold):
     """The authors' early-exit path at batch 1, from the file to the decision. Gives ms and the confidence."""
@@ -109,7 +122,7 @@ def photographs(folder, most):
 
 
 def cascade(peer, ours, photos, passes):
-    """Mean time per photograph with both programs alternating photograph by photograph."""
+    """Mean time per photograph, both programs in turn on blocks of photographs."""
     ours.ask("threshold 0")
     confidences = sorted(float(ours.ask(f"photo {path}").split()[2]) for path in photos)
     refined = round(FINE_SHARE * len(photos))
@@ -118,11 +131,13 @@ def cascade(peer, ours, photos, passes):
     sums = []
     for turn in range(passes + 1):
         mine = theirs = fine = 0
-        for path in photos:
-            ms, stage, _ = ours.ask(f"photo {path}").split()
+        for first in range(0, len(photos), BLOCK):
+            block = photos[first : first + BLOCK]
+            for path in block:
+                ms, stage, _ = ours.ask(f"photo {path}").split()
+                mine, fine = mine + float(ms), fine + (stage == "fine")
             time.sleep(PAUSE_S)
-            mine, fine = mine + float(ms), fine + (stage == "fine")
-            theirs += torch_photo(peer, path, threshold)[0]
+            theirs += sum(torch_photo(peer, path, threshold)[0] for path in block)
             time.sleep(PAUSE_S)
         if turn:  # the first pass warms up
             sums.append((mine / len(photos), theirs / len(photos), fine / len(photos)))
@@ -192,10 +207,11 @@ def measure(arch, args):
         if not np.array_equal(ours.numbers("cells"), peer.informative.numpy()):
             raise SystemExit(f"{arch}: other informative cells than the reference")
         result = {stage: stages(peer, ours, stage, args.rounds) for stage in ("coarse", "fine") + (() if geo.lvvit else ("full",))}
+    batch = batches(ours, args.rounds)
     photo = None if geo.lvvit else cascade(peer, ours, photos, args.passes)
     describe = ours.ask("describe")
     ours.close()
-    return result, photo, describe
+    return result, photo, batch, describe
 
 
 def main():
@@ -209,8 +225,8 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     load = os.getloadavg()[0]
-    deit, photo, describe = measure("cf_deit_small", args)
-    lvvit, _, _ = measure("cf_lvvit_small", args)
+    deit, photo, deit_batches, describe = measure("cf_deit_small", args)
+    lvvit, _, lvvit_batches, _ = measure("cf_lvvit_small", args)
     now = datetime.datetime.now(datetime.timezone.utc)
     print(f"Measured on {now:%Y-%m-%d %H:%M} UTC, {cpu_name()}, {os.cpu_count()} processors, {THREADS} threads each, batch 1, f32. cfvit: {describe}.")
     print(f"ONNX Runtime {onnxruntime.__version__}, OpenVINO {openvino.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}.")
@@ -218,6 +234,10 @@ def main():
     print(issue_table(deit, lvvit, photo))
     print(times_table("DeiT-S 7×7", deit))
     print(times_table("LV-ViT-S 7×7", lvvit))
+    print("\n### cfvit in batches, per image\n\n| | images | coarse ms | of one's | fine ms | of one's |\n|---|---|---|---|---|---|")
+    for name, found in (("DeiT-S", deit_batches), ("LV-ViT-S", lvvit_batches)):
+        for size, (ms, ratio) in found.items():
+            print(f"| {name} | {size} | {ms[0]:.2f} | {ratio[0]:.2f} | {ms[1]:.2f} | {ratio[1]:.2f} |")
     print(f"\nPhotographs: {photo['photos']}, {photo['passes']} passes, η = {photo['threshold']:.3f}, {photo['fine']:.0%} fine: "
           f"{photo['ours']:.1f} ms from file to decision, PyTorch's early-exit path {photo['torch']:.1f} ms.")  # fmt: skip
 
