@@ -36,6 +36,9 @@ pub struct HeadTask {
 /// Query rows that are worked on together: their scores stay in the L1 cache. A multiple of what the register tiles prefer.
 const QUERIES: usize = 24;
 
+/// Rows whose softmax is computed at once.
+const GROUP: usize = 4;
+
 /// Floats of scratch memory that a head of `tokens × head_dim` needs with panels of `width`.
 pub fn scratch_len(tokens: usize, head_dim: usize, width: usize) -> usize {
     let (keys, channels) = (tokens.next_multiple_of(width), head_dim.next_multiple_of(width));
@@ -84,19 +87,24 @@ pub unsafe fn head<S: Simd, const NV: usize, const MAX: usize>(task: &HeadTask) 
                 let b = k_panels.add(p * head_dim * width);
                 panel::<S, NV, MAX>(&product(q, task.q_stride, head_dim, b, scores.add(p * width), keys));
             }
-            for r in 0..rows {
-                softmax::<S>(scores.add(r * keys), tokens, keys);
+            let mut scales = [0.0; QUERIES];
+            let whole = rows / GROUP * GROUP;
+            for r in (0..whole).step_by(GROUP) {
+                exponentials::<S, GROUP>(scores.add(r * keys), keys, tokens, scales.as_mut_ptr().add(r));
+            }
+            for r in whole..rows {
+                exponentials::<S, 1>(scores.add(r * keys), keys, tokens, scales.as_mut_ptr().add(r));
             }
             if let (0, Some(row)) = (first, task.first_row) {
-                std::ptr::copy_nonoverlapping(scores, row, tokens);
+                scaled::<S>(scores, row, tokens, scales[0]);
             }
             for p in 0..channels / width {
                 let b = v_panels.add(p * tokens * width);
                 panel::<S, NV, MAX>(&product(scores, keys, tokens, b, mixed.add(p * width), channels));
             }
-            for r in 0..rows {
+            for (r, scale) in scales.into_iter().take(rows).enumerate() {
                 let out = task.out.add((first + r) * task.out_stride);
-                std::ptr::copy_nonoverlapping(mixed.add(r * channels), out, head_dim);
+                scaled::<S>(mixed.add(r * channels), out, head_dim, scale);
             }
         }
     }
@@ -133,26 +141,48 @@ unsafe fn pack_values(task: &HeadTask, panels: *mut f32, width: usize) {
     }
 }
 
-/// The softmax over the first `n` of `padded` floats, in place. `padded` is a multiple of the register's lanes.
+/// What is under the softmax of `R` rows, `stride` floats apart: each of the first `n` floats of a row becomes `e^(x − largest)`, and `scales`
+/// receives the reciprocal of each row's sum. Several rows at once, because one row's chain of reductions leaves the units idle. A row
+/// holds `n` rounded up to whole registers.
 #[inline(always)]
-unsafe fn softmax<S: Simd>(row: *mut f32, n: usize, padded: usize) {
-    // SAFETY: the row holds `padded` floats.
+unsafe fn exponentials<S: Simd, const R: usize>(rows: *mut f32, stride: usize, n: usize, scales: *mut f32) {
+    let wide = n.next_multiple_of(S::LANES);
+    // SAFETY: the rows hold `wide` floats each, `scales` holds `R`.
     unsafe {
-        std::slice::from_raw_parts_mut(row.add(n), padded - n).fill(f32::MIN);
-        let mut largest = S::splat(f32::MIN);
-        for i in (0..padded).step_by(S::LANES) {
-            largest = largest.max(S::load(row.add(i)));
+        let mut largest = [S::splat(f32::MIN); R];
+        for (r, largest) in largest.iter_mut().enumerate() {
+            std::slice::from_raw_parts_mut(rows.add(r * stride + n), wide - n).fill(f32::MIN);
+            for i in (0..wide).step_by(S::LANES) {
+                *largest = largest.max(S::load(rows.add(r * stride + i)));
+            }
         }
-        let shift = S::splat(largest.largest());
-        let mut sums = S::splat(0.0);
-        for i in (0..padded).step_by(S::LANES) {
-            let e = exp(S::load(row.add(i)).sub(shift));
-            sums = sums.add(e);
-            e.store(row.add(i));
+        let shifts = largest.map(|largest| S::splat(largest.largest()));
+        let mut sums = [S::splat(0.0); R];
+        for i in (0..wide).step_by(S::LANES) {
+            for (r, (sum, shift)) in sums.iter_mut().zip(shifts).enumerate() {
+                let at = rows.add(r * stride + i);
+                let e = exp(S::load(at).sub(shift));
+                *sum = sum.add(e);
+                e.store(at);
+            }
         }
-        let scale = S::splat(1.0 / sums.sum());
-        for i in (0..padded).step_by(S::LANES) {
-            S::load(row.add(i)).mul(scale).store(row.add(i));
+        for (r, sum) in sums.into_iter().enumerate() {
+            *scales.add(r) = 1.0 / sum.sum();
+        }
+    }
+}
+
+/// `to = from · scale`, `n` floats of any length.
+#[inline(always)]
+unsafe fn scaled<S: Simd>(from: *const f32, to: *mut f32, n: usize, scale: f32) {
+    let whole = n / S::LANES * S::LANES;
+    // SAFETY: both hold `n` floats.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            S::load(from.add(i)).mul(S::splat(scale)).store(to.add(i));
+        }
+        for i in whole..n {
+            *to.add(i) = *from.add(i) * scale;
         }
     }
 }
