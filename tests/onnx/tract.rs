@@ -7,6 +7,7 @@ use cfvit::gather;
 use cfvit::model::Family;
 use cfvit::model::onnx::{Bindings, Element, Graph, Options, Precision, bindings};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
 
 use super::cases::{self, Case, close};
 
@@ -54,7 +55,7 @@ fn datum_type(element: Element) -> DatumType {
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {
-    tensor.cast_to::<f32>().unwrap().as_slice::<f32>().unwrap().to_vec()
+    tensor.cast_to::<f32>().unwrap().to_plain_array_view::<f32>().unwrap().iter().copied().collect()
 }
 
 /// All graphs of a case; the fine one with the CPU engine's cells.
