@@ -63,6 +63,7 @@ impl Network<'_> {
         let attention = self.builder.slice(&average, 1, 1..1 + cells);
         self.builder.output(CLASS_ATTENTION, attention);
         self.builder.output(COARSE_FEATURES, features);
+        let embedding = self.builder.cast(&embedding, self.element);
         self.builder.output(COARSE_EMBEDDING, embedding);
         Ok(())
     }
@@ -76,6 +77,7 @@ impl Network<'_> {
         let chosen = self.builder.reshape(&chosen, &[batch, 4 * k]);
         let features = self.gather_rows(features, informative);
         let kept = self.gather_rows(embedding, kept);
+        let kept = self.builder.cast(&kept, Element::F32);
         let (cls, positions) = self.positions(1, 4 * self.geometry.cells())?;
         let positions = self.builder.gather(&positions, &chosen);
 
@@ -84,6 +86,7 @@ impl Network<'_> {
         // Each of a cell's four patches gets the cell's feature.
         let patches = self.builder.reshape(&patches, &[batch, k, 4, width]);
         let reused = self.reuse(&features)?;
+        let reused = self.builder.cast(&reused, Element::F32);
         let reused = self.builder.reshape(&reused, &[batch, k, 1, width]);
         let patches = self.builder.binary("Add", &patches, &reused);
         let patches = self.builder.reshape(&patches, &[batch, 4 * k, width]);

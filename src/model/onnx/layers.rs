@@ -14,7 +14,7 @@ pub struct Network<'a> {
     pub builder: Builder<'a>,
     /// The model's shape.
     pub geometry: Geometry,
-    /// What lies between layers.
+    /// What layers read.
     pub element: Element,
     /// Pictures at a time.
     pub batch: usize,
@@ -169,7 +169,7 @@ impl<'a> Network<'a> {
         self.mlp(&normed, "reuse_block.1", 1.0)
     }
 
-    /// Block `i` of all rows of `x`, `[B, N, C]`. Where `average` is given, the cls row of the attention enters it.
+    /// Block `i` of all rows of the residual stream `x`, `[B, N, C]` in FP32. Where `average` is given, the cls row of the attention enters it.
     ///
     /// # Errors
     /// As [`Network::tensor`].
@@ -261,10 +261,12 @@ impl<'a> Network<'a> {
         let scale = 1.0 / self.geometry.family.residual_divisor();
         let proj = format!("blocks.{i}.attn.proj");
         let added = self.some_outputs(mixed, &Linear::whole(&proj, self.geometry.width, scale))?;
+        let added = self.builder.cast(&added, x.element);
         let x = self.builder.binary("Add", x, &added);
         self.builder.scope = format!("blocks.{i}.mlp");
         let normed = self.normed(&x, &format!("blocks.{i}.norm2"))?;
         let added = self.mlp(&normed, &format!("blocks.{i}.mlp"), scale)?;
+        let added = self.builder.cast(&added, x.element);
         Ok(self.builder.binary("Add", &x, &added))
     }
 }

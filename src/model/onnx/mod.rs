@@ -9,8 +9,9 @@
 //!   `MatMul → Softmax → MatMul` into one kernel.
 //! - Exact savings: patches are gathered before their projection, features are reused for informative cells only, and in the last block of
 //!   DeiT's fine and static graphs only the cls row is computed after keys and values.
-//! - FP16 graphs compute LayerNorm, GELU, softmax, the class attention and the logits' sum in FP32; weights and whatever lies in memory between
-//!   layers are FP16.
+//! - FP16 graphs keep the residual stream, LayerNorm, GELU, softmax, the class attention and the head in FP32. What the other matrix products and
+//!   convolutions read and give is FP16, their weights are. (With the residual stream in FP16, which saves nothing that counts, the logits of a
+//!   trained model were off by up to 0.027.)
 
 mod builder;
 mod file;

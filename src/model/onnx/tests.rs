@@ -82,8 +82,27 @@ fn every_value_is_made_once_before_it_is_read_and_read_afterwards() {
 #[test]
 fn only_operators_of_tensorrt_8_5_and_no_64_bit_indices() {
     const KNOWN: [&str; 21] = [
-        "Add", "Cast", "Concat", "Conv", "Div", "Erf", "Gather", "MatMul", "Mul", "ReduceMax", "ReduceMean", "ReduceSum",
-        "Relu", "Reshape", "Slice", "Softmax", "Split", "Sqrt", "Sub", "Transpose", "Unsqueeze",
+        "Add",
+        "Cast",
+        "Concat",
+        "Conv",
+        "Div",
+        "Erf",
+        "Gather",
+        "MatMul",
+        "Mul",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Slice",
+        "Softmax",
+        "Split",
+        "Sqrt",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
     ];
     each(|_, _, _, file| {
         let wide: Vec<&str> =
@@ -134,14 +153,14 @@ fn attention_scores_have_one_reader() {
     });
 }
 
-/// In FP16 graphs 32-bit weights are LayerNorms', the head's and single constants; in FP32 graphs nothing is 16 bits wide.
+/// In FP16 graphs 32-bit weights are LayerNorms', the head's, what starts the residual stream, and single constants; in FP32 graphs nothing is 16 bits wide.
 #[test]
 fn precision_is_where_it_should_be() {
     each(|_, options, graph, file| {
         for initializer in &file.initializers {
-            let wide = ["norm", "reuse_block.0.", "head."].iter().any(|part| {
-                initializer.name.starts_with(part) || (*part == "norm" && initializer.name.contains(".norm"))
-            });
+            let starts = ["norm.", "reuse_block.0.", "head.", "cls_token", "pos_embed_list."];
+            let name = &initializer.name;
+            let wide = starts.iter().any(|start| name.starts_with(start)) || name.contains(".norm");
             match (options.precision, initializer.element) {
                 (Precision::Fp32, element) => assert_ne!(element, Element::F16, "{}", initializer.name),
                 (_, Element::F32) => assert!(wide || initializer.shape.is_empty(), "{graph:?}: {}", initializer.name),
