@@ -3,6 +3,7 @@
 use super::builder::Value;
 use super::file::OnnxFile;
 use super::layers::Network;
+use super::linear::Linear;
 use super::{
     Bindings, CLASS_ATTENTION, COARSE_EMBEDDING, COARSE_FEATURES, COARSE_LOGITS, Element, FINE_LOGITS, Graph, Options,
     STATIC_LOGITS, bindings,
@@ -86,7 +87,6 @@ impl Network<'_> {
         // Each of a cell's four patches gets the cell's feature.
         let patches = self.builder.reshape(&patches, &[batch, k, 4, width]);
         let reused = self.reuse(&features)?;
-        let reused = self.builder.cast(&reused, Element::F32);
         let reused = self.builder.reshape(&reused, &[batch, k, 1, width]);
         let patches = self.builder.binary("Add", &patches, &reused);
         let patches = self.builder.reshape(&patches, &[batch, 4 * k, width]);
@@ -137,16 +137,19 @@ impl Network<'_> {
         self.builder.scope = "head".into();
         let cls = self.builder.slice(normed, 1, 0..1);
         let cls = self.builder.reshape(&cls, &[self.batch, self.geometry.width]);
-        self.linear(&cls, "head", self.geometry.classes)
+        self.linear(&cls, &Linear::whole("head", self.geometry.classes), Element::F32)
     }
 
     /// LV-ViT's logits: the head and the auxiliary head over `features` (`[B, patches, C]`).
     fn both_heads(&mut self, normed: &Value, features: &Value) -> Result<Value> {
         let logits = self.head(normed)?;
         self.builder.scope = "aux_head".into();
-        let aux = self.linear(features, "aux_head", self.geometry.classes)?;
+        let layer = Linear::whole("aux_head", self.geometry.classes);
+        let aux = self.product(features, &layer)?;
         let largest = self.builder.reduce_max(&aux, 1);
         let largest = self.builder.cast(&largest, Element::F32);
+        // The bias is every patch's: the largest sum is the largest product plus the bias.
+        let largest = self.add_bias(&largest, &layer, self.geometry.width)?;
         let weighted = self.builder.with_scalar("Mul", &largest, AUX_HEAD_WEIGHT);
         Ok(self.builder.binary("Add", &logits, &weighted))
     }

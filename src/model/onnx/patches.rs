@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::Element;
 use super::builder::Value;
 use super::layers::Network;
+use super::linear::Linear;
 use crate::error::Result;
 use crate::model::Family;
 use crate::model::batch_norm;
@@ -45,8 +46,7 @@ impl<'a> Network<'a> {
         let patches = b.transpose(&split, &[0, 2, 4, 1, 3, 5]);
         let patches = b.reshape(&patches, &[batch, grid * grid, channels * window * window]);
         let patches = self.gather_rows(&patches, chosen);
-        let tokens = self.linear(&patches, "patch_embed.proj", self.geometry.width)?;
-        Ok(self.builder.cast(&tokens, Element::F32))
+        self.linear(&patches, &Linear::whole("patch_embed.proj", self.geometry.width), Element::F32)
     }
 
     /// Rows of `x`, `[B, rows, n]`, that `indices`, `[B, m]`, name in each picture of the batch: `[B, m, n]`.
