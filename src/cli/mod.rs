@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod eval;
+mod export;
 mod import;
 mod init;
 mod inspect;
@@ -45,6 +46,7 @@ enum Command {
     Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
+    Export(export::Args),
     Init(init::Args),
 }
 
@@ -107,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
         Command::Init(args) => init::run(args),
         Command::Run(args) => run::run(args),
     })

@@ -1,10 +1,12 @@
 //! What a model is: its geometry, its tensors by name, its labels and its preprocessing; and how it is read from a
 //! checkpoint or an engine package. No pixels, no threads.
 
+pub(crate) mod batch_norm;
 mod bundled;
 mod dtype;
 mod geometry;
 mod limits;
+pub mod onnx;
 mod open;
 pub mod package;
 mod pickle;

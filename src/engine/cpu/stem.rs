@@ -9,10 +9,8 @@ use super::linear::{ImageRows, ImageTarget, Linear, Part};
 use super::memory::{Buffer, ViewMut};
 use super::weights::Packer;
 use crate::error::Result;
-use crate::model::Geometry;
+use crate::model::{Geometry, batch_norm};
 
-/// The epsilon of the published models' batch norms.
-const BATCH_NORM_EPS: f32 = 1e-5;
 /// Window of the first convolution (stride 2, zero border of half a window).
 const FIRST: usize = 7;
 /// Window of the second and third convolution (stride 1, zero border of 1).
@@ -113,7 +111,7 @@ fn interleave(exec: &mut Exec, image: &[f32], side: usize, out: &mut [f32]) {
     });
 }
 
-/// `conv{i}` and `bn{i}` as one layer: BN(conv(x)) = conv(x) · γ/√(var + eps) + (β − mean · γ/√(var + eps)).
+/// `conv{i}` and `bn{i}` as one layer.
 fn convolution(
     packer: &mut Packer<'_>,
     i: usize,
@@ -122,15 +120,11 @@ fn convolution(
     padded: usize,
     window: usize,
 ) -> Result<Linear> {
-    let mut weight = packer.take(&format!("patch_embed.conv{i}.weight"), out * channels * window * window)?.data;
+    let weight = packer.take(&format!("patch_embed.conv{i}.weight"), out * channels * window * window)?.data;
     let mut statistics = |name: &str| packer.take(&format!("patch_embed.bn{i}.{name}"), out).map(|t| t.data);
-    let (gamma, mut bias) = (statistics("weight")?, statistics("bias")?);
+    let (gamma, beta) = (statistics("weight")?, statistics("bias")?);
     let (mean, variance) = (statistics("running_mean")?, statistics("running_var")?);
-    for (o, filter) in weight.chunks_exact_mut(channels * window * window).enumerate() {
-        let factor = gamma[o] / (variance[o] + BATCH_NORM_EPS).sqrt();
-        filter.iter_mut().for_each(|w| *w *= factor);
-        bias[o] -= mean[o] * factor;
-    }
+    let (weight, bias) = batch_norm::fold(&weight, [&gamma, &beta, &mean, &variance]);
     let weight = channels_last(&weight, channels, padded, window);
     let part = Part { weight: &weight, bias: Some(&bias), scale: 1.0 };
     Ok(Linear::in_blocks(&mut packer.arena, packer.kernels, window * window * padded, window, &[part]))

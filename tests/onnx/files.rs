@@ -1,0 +1,1 @@
+//! `cfvit export` as a process.
