@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 /// The interfaces that `nvinfer.cc` implements: header, namespace, name.
-const INTERFACES: [(&str, &str, &str); 9] = [
+const INTERFACES: [(&str, &str, &str); 11] = [
     ("NvInferImpl.h", "nvinfer1::apiv", "VHostMemory"),
     ("NvInferImpl.h", "nvinfer1::apiv", "VRuntime"),
     ("NvInferImpl.h", "nvinfer1::apiv", "VCudaEngine"),
@@ -13,7 +13,9 @@ const INTERFACES: [(&str, &str, &str); 9] = [
     ("NvInferImpl.h", "nvinfer1::apiv", "VBuilder"),
     ("NvInferImpl.h", "nvinfer1::apiv", "VBuilderConfig"),
     ("NvInferImpl.h", "nvinfer1::apiv", "VNetworkDefinition"),
+    ("NvInferImpl.h", "nvinfer1::apiv", "VTimingCache"),
     ("NvOnnxParser.h", "nvonnxparser", "IParser"),
+    ("NvOnnxParser.h", "nvonnxparser", "IParserError"),
 ];
 
 /// The text of `defaults.h`; `read` gives the text of a header.

@@ -1,7 +1,7 @@
 //! What the stand-in for TensorRT computes with: cfvit's CPU engine behind two C functions, as a shared library.
 //!
 //! The features and embeddings of a coarse pass stay inside the CPU engine. What goes through the "device" memory in their place is a pattern
-//! made from a ticket: the fine pass runs only if both buffers still hold the whole pattern, for the coarse pass of that very ticket.
+//! made from the coarse picture: the fine pass runs only if both buffers still hold the whole pattern of the picture that the engine saw last.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: a violation ends the process")]
 
@@ -25,10 +25,11 @@ pub struct RawTensor {
     element: c_int,
 }
 
-/// A model and its last coarse pass.
+/// A model and what its last coarse pass saw.
 struct Loaded {
     engine: Box<dyn Engine>,
-    ticket: u64,
+    /// A hash of the picture.
+    seen: u64,
 }
 
 static MODELS: Mutex<BTreeMap<String, Loaded>> = Mutex::new(BTreeMap::new());
@@ -52,7 +53,7 @@ pub unsafe extern "C" fn cfvit_standin_run(
     let mut models = MODELS.lock().unwrap();
     let loaded = models.entry(model.to_owned()).or_insert_with(|| {
         let loaded = cfvit::model::open(Some(Path::new(model)), None).unwrap();
-        Loaded { engine: engine::open(loaded, Some(1)).unwrap(), ticket: 0 }
+        Loaded { engine: engine::open(loaded, Some(1)).unwrap(), seen: 0 }
     });
     let tensors = Tensors(tensors);
     let done = match stage {
@@ -73,13 +74,14 @@ pub unsafe extern "C" fn cfvit_standin_run(
 impl Loaded {
     fn coarse(&mut self, tensors: &Tensors<'_>) -> Result<(), String> {
         let mut output = CoarseOutput::default();
-        self.engine.coarse(tensors.floats("coarse_image")?, &mut output).map_err(|e| e.to_string())?;
+        let image = tensors.floats("coarse_image")?;
+        self.engine.coarse(image, &mut output).map_err(|e| e.to_string())?;
         tensors.floats_mut("coarse_logits")?.copy_from_slice(&output.logits);
         tensors.floats_mut("class_attention")?.copy_from_slice(&output.class_attention);
-        self.ticket += 1;
+        self.seen = image.iter().fold(1, |hash: u64, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3));
         for name in ["coarse_features", "coarse_embedding"] {
             for (i, byte) in tensors.bytes_mut(name)?.iter_mut().enumerate() {
-                *byte = pattern(self.ticket, i);
+                *byte = pattern(self.seen, i);
             }
         }
         Ok(())
@@ -87,7 +89,7 @@ impl Loaded {
 
     fn fine(&mut self, tensors: &Tensors<'_>) -> Result<(), String> {
         for name in ["coarse_features", "coarse_embedding"] {
-            if !tensors.bytes_mut(name)?.iter().enumerate().all(|(i, &byte)| byte == pattern(self.ticket, i)) {
+            if !tensors.bytes_mut(name)?.iter().enumerate().all(|(i, &byte)| byte == pattern(self.seen, i)) {
                 return Err(format!("{name} is not what the last coarse pass gave"));
             }
         }
@@ -106,9 +108,9 @@ impl Loaded {
     }
 }
 
-/// Byte `i` of what coarse pass `ticket` leaves in its features: a small, finite number in FP16 and FP32 alike.
-fn pattern(ticket: u64, i: usize) -> u8 {
-    (ticket.wrapping_mul(31).wrapping_add(i as u64 * 7) % 0x30) as u8
+/// Byte `i` of what a coarse pass leaves as its features, after the picture of this hash: finite numbers in FP16 and FP32 alike.
+fn pattern(seen: u64, i: usize) -> u8 {
+    ((seen.rotate_left(i as u32 % 64) ^ i as u64) % 0x30) as u8
 }
 
 struct Tensors<'a>(&'a [RawTensor]);

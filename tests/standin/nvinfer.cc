@@ -4,16 +4,12 @@
 //
 // A "plan" is text that names a stage, a model and its tensors; running it is running cfvit's CPU engine on that model (engine.rs).
 //
-// Faults, see standin_fault: deserialize, context, enqueue, wrong, wrong-fp16 (outputs are off by 1 in every run), graph (off by 1 in a
-// graph's launch only), build.
+// Faults, see standin_fault: deserialize, context, enqueue, wrong, wrong-fp16 (logits are off by 1 in every run), graph (in a graph's launch
+// only).
 
-#include "standin.h"
+#include "nvinfer.h"
 
-#include <NvInfer.h>
-#include <NvOnnxParser.h>
-
-#include "defaults.h"
-
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -31,32 +27,9 @@ using namespace nvinfer1;
 
 namespace {
 
-// As in engine.rs.
-struct RawTensor {
-    const char* name;
-    void* data;
-    size_t bytes;
-    int element;
-};
-using Run = int (*)(const char* stage, const char* model, const RawTensor* tensors, size_t count);
-using Take = void (*)(void* to, const void* bytes, size_t count);
-using Plan = int (*)(const void* onnx, size_t bytes, void* to, Take take);
-
 constexpr const char* MAGIC = "cfvit stand-in plan 1";
 
 ILogger* logger = nullptr;
-
-void log(ILogger::Severity severity, const std::string& message) {
-    if (logger) logger->log(severity, message.c_str());
-}
-
-void* engine_function(const char* name) {
-    const char* path = std::getenv("CFVIT_STANDIN_ENGINE");
-    void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-    void* function = library ? dlsym(library, name) : nullptr;
-    if (!function) standin_violation("CFVIT_STANDIN_ENGINE gives no %s: %s", name, path ? dlerror() : "not set");
-    return function;
-}
 
 struct Tensor {
     bool input;
@@ -137,7 +110,7 @@ int run_pending(void* state, bool in_graph) {
         standin_check_memory(pending.addresses[i], tensor.bytes, tensor.name.c_str());
         tensors.push_back({tensor.name.c_str(), pending.addresses[i], tensor.bytes, static_cast<int>(tensor.type)});
     }
-    static const Run run = reinterpret_cast<Run>(engine_function("cfvit_standin_run"));
+    static const auto run = reinterpret_cast<StandinRun>(standin_engine_function("cfvit_standin_run"));
     if (run(description.stage.c_str(), description.model.c_str(), tensors.data(), tensors.size()) != 0)
         standin_violation("the %s stage could not be run, see above", description.stage.c_str());
     standin_called(("run " + description.stage).c_str());
@@ -185,7 +158,7 @@ class Context final : public IExecutionContext, public apiv::DefaultVExecutionCo
             addresses[i] = data;
             return true;
         }
-        log(ILogger::Severity::kERROR, std::string("setTensorAddress: no tensor ") + name);
+        standin_log(ILogger::Severity::kERROR, std::string("setTensorAddress: no tensor ") + name);
         return false;
     }
     const void* getTensorAddress(const char* name) const noexcept override {
@@ -205,7 +178,7 @@ class Context final : public IExecutionContext, public apiv::DefaultVExecutionCo
         for (size_t i = 0; i < addresses.size(); ++i)
             if (!addresses[i]) standin_violation("enqueueV3 without an address for %s", description->tensors[i].name.c_str());
         if (standin_fault("enqueue")) {
-            log(ILogger::Severity::kERROR, "enqueueV3: the test double was told to fail");
+            standin_log(ILogger::Severity::kERROR, "enqueueV3: the test double was told to fail");
             return false;
         }
         auto* pending = new Pending{this, description.get(), addresses};
@@ -217,21 +190,6 @@ class Context final : public IExecutionContext, public apiv::DefaultVExecutionCo
     int& siblings;
     std::shared_ptr<const Description> description;
     std::vector<void*> addresses;
-};
-
-class Memory final : public IHostMemory, public apiv::DefaultVHostMemory {
-  public:
-    explicit Memory(std::string bytes) : bytes(std::move(bytes)) {
-        mImpl = this;
-        standin_live("IHostMemory", 1);
-    }
-    ~Memory() noexcept override { standin_live("IHostMemory", -1); }
-    void* data() const noexcept override { return const_cast<char*>(bytes.data()); }
-    std::size_t size() const noexcept override { return bytes.size(); }
-    DataType type() const noexcept override { return DataType::kINT8; }
-
-  private:
-    std::string bytes;
 };
 
 class Inspector final : public IEngineInspector, public apiv::DefaultVEngineInspector {
@@ -281,7 +239,7 @@ class Engine final : public ICudaEngine, public apiv::DefaultVCudaEngine {
     IEngineInspector* createEngineInspector() const noexcept override { return new Inspector; }
     IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy) noexcept override {
         if (standin_fault("context")) {
-            log(ILogger::Severity::kERROR, "createExecutionContext: the test double was told to fail");
+            standin_log(ILogger::Severity::kERROR, "createExecutionContext: the test double was told to fail");
             return nullptr;
         }
         return new Context(*this, contexts, description);
@@ -305,7 +263,7 @@ class Runtime final : public IRuntime, public apiv::DefaultVRuntime {
         standin_called("deserializeCudaEngine");
         auto description = std::make_shared<Description>();
         if (standin_fault("deserialize") || !description->parse(std::string(static_cast<const char*>(blob), size))) {
-            log(ILogger::Severity::kERROR, "deserializeCudaEngine: this is no plan of the test double");
+            standin_log(ILogger::Severity::kERROR, "deserializeCudaEngine: this is no plan of the test double");
             return nullptr;
         }
         return new Engine(std::move(description));
@@ -314,13 +272,27 @@ class Runtime final : public IRuntime, public apiv::DefaultVRuntime {
 
 }  // namespace
 
+void standin_set_logger(ILogger* given) { logger = given; }
+
+void standin_log(ILogger::Severity severity, const std::string& message) {
+    if (logger) logger->log(severity, message.c_str());
+}
+
+void* standin_engine_function(const char* name) {
+    const char* path = std::getenv("CFVIT_STANDIN_ENGINE");
+    void* library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    void* function = library ? dlsym(library, name) : nullptr;
+    if (!function) standin_violation("CFVIT_STANDIN_ENGINE gives no %s: %s", name, path ? dlerror() : "it is not set");
+    return function;
+}
+
 extern "C" {
 
 int32_t getInferLibVersion() noexcept { return NV_TENSORRT_VERSION; }
 int32_t getInferLibBuildVersion() noexcept { return NV_TENSORRT_BUILD; }
 
 void* createInferRuntime_INTERNAL(void* given, int32_t) noexcept {
-    logger = static_cast<ILogger*>(given);
+    standin_set_logger(static_cast<ILogger*>(given));
     return static_cast<IRuntime*>(new Runtime);
 }
 

@@ -94,7 +94,7 @@ impl Device {
     ///
     /// # Errors
     /// [`Kind::Device`] when something in it cannot be captured; the stream is as before.
-    pub fn capture(&self, enqueue: impl FnOnce() -> Result<()>) -> Result<CudaGraph> {
+    pub fn capture(&self, enqueue: impl FnOnce() -> Result<()>) -> Result<Captured> {
         // Thread-local: other threads of this process may allocate meanwhile.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         self.stream.begin_capture(mode).map_err(|e| failed("cuStreamBeginCapture", e))?;
@@ -106,7 +106,7 @@ impl Device {
         let graph = graph.ok_or_else(|| Error::new(Kind::Device, "cuStreamEndCapture gave no graph"))?;
         graph.upload().map_err(|e| failed("cuGraphUpload", e))?;
         self.stream.synchronize().map_err(|e| failed("cuStreamSynchronize", e))?;
-        Ok(graph)
+        Ok(Captured(graph))
     }
 
     /// The context, for what owns memory in it.
@@ -115,12 +115,20 @@ impl Device {
     }
 }
 
-/// Puts `graph` on the stream that it was captured from.
-///
-/// # Errors
-/// [`Kind::Device`].
-pub fn launch(graph: &CudaGraph) -> Result<()> {
-    graph.launch().map_err(|e| failed("cuGraphLaunch", e))
+/// A captured CUDA graph.
+pub struct Captured(CudaGraph);
+
+// SAFETY: CUDA's graphs may be used from any thread, by one at a time; their owner is not `Sync`.
+unsafe impl Send for Captured {}
+
+impl Captured {
+    /// Puts the graph on the stream that it was captured from.
+    ///
+    /// # Errors
+    /// [`Kind::Device`].
+    pub fn launch(&self) -> Result<()> {
+        self.0.launch().map_err(|e| failed("cuGraphLaunch", e))
+    }
 }
 
 /// The failure of the CUDA `call`: its name and words for the error, and what to do.

@@ -17,8 +17,8 @@ use buffers::Buffers;
 pub use device::Device;
 use stage::Stage;
 
-use super::library::Execution;
-use crate::engine::Engine;
+use super::execution::Execution;
+use crate::engine::{Engine, check_choice, check_image};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::model::Geometry;
@@ -107,11 +107,6 @@ impl TensorRtEngine {
         Ok(())
     }
 
-    /// Milliseconds that the last pass took on the device, by its own clock; `None` before the first.
-    pub fn device_ms(&self) -> Option<f32> {
-        self.device_ms
-    }
-
     /// Whether coarse and fine stage run as CUDA graphs.
     pub fn captured(&self) -> [bool; 2] {
         [self.coarse.is_captured(), self.fine.is_captured()]
@@ -151,7 +146,8 @@ impl Engine for TensorRtEngine {
 
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
         self.check_alive()?;
-        copy_picture(image, self.buffers.coarse_image.as_mut_slice())?;
+        check_image(image, self.geometry.coarse_side())?;
+        self.buffers.coarse_image.as_mut_slice().copy_from_slice(image);
         self.ready = false;
         let run = self.coarse.run(&self.device);
         self.finish(run)?;
@@ -163,11 +159,12 @@ impl Engine for TensorRtEngine {
 
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()> {
         self.check_alive()?;
-        choice.check(&self.geometry)?;
+        check_image(image, self.geometry.fine_side())?;
+        check_choice(choice, &self.geometry)?;
         if !self.ready {
             return Err(Error::new(Kind::Engine, "a fine pass needs the coarse pass of the same frame before it"));
         }
-        copy_picture(image, self.buffers.fine_image.as_mut_slice())?;
+        self.buffers.fine_image.as_mut_slice().copy_from_slice(image);
         copy_cells(&choice.informative, self.buffers.informative.as_mut_slice());
         copy_cells(&choice.kept, self.buffers.kept.as_mut_slice());
         let run = self.fine.run(&self.device);
@@ -178,15 +175,20 @@ impl Engine for TensorRtEngine {
 
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
         self.check_alive()?;
+        check_image(image, self.geometry.fine_side())?;
         let Some(full) = &mut self.full else {
             let message = "the package has no plan of the static baseline: build it with `cfvit build --static`";
             return Err(Error::new(Kind::Engine, message));
         };
-        copy_picture(image, self.buffers.fine_image.as_mut_slice())?;
+        self.buffers.fine_image.as_mut_slice().copy_from_slice(image);
         let run = full.run(&self.device);
         self.finish(run)?;
         refill(logits, self.buffers.static_logits.as_slice());
         Ok(())
+    }
+
+    fn device_ms(&self) -> Option<f32> {
+        self.device_ms
     }
 
     fn describe(&self) -> String {
@@ -197,16 +199,6 @@ impl Engine for TensorRtEngine {
         };
         format!("{}, {}, {how}", self.device.name(), self.about)
     }
-}
-
-/// Copies the picture `from` where the device reads it.
-fn copy_picture(from: &[f32], to: &mut [f32]) -> Result<()> {
-    if from.len() != to.len() {
-        let message = format!("the image has {} values, expected {}", from.len(), to.len());
-        return Err(Error::new(Kind::Engine, message));
-    }
-    to.copy_from_slice(from);
-    Ok(())
 }
 
 /// Copies cells of a choice that fits the geometry.
@@ -231,7 +223,6 @@ fn noise(image: &mut [f32], number: usize) {
     }
 }
 
-/// The executions that the tests make are the same kind.
 #[cfg(test)]
 mod tests {
     use super::*;

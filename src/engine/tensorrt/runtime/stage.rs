@@ -1,10 +1,8 @@
 //! One TensorRT engine, bound to its buffers, and the CUDA graph of it.
 
-use cudarc::driver::CudaGraph;
-
 use super::buffers::Buffers;
-use super::device::{self, Device};
-use crate::engine::tensorrt::library::Execution;
+use super::device::{Captured, Device};
+use crate::engine::tensorrt::execution::Execution;
 use crate::error::{Error, Kind, Result};
 use crate::model::Geometry;
 use crate::model::onnx::{self, Graph};
@@ -12,7 +10,7 @@ use crate::model::onnx::{self, Graph};
 /// One of the engines, ready to run on its buffers.
 pub struct Stage {
     // Dropped first: it refers to the execution's memory.
-    captured: Option<CudaGraph>,
+    captured: Option<Captured>,
     execution: Execution,
     graph: Graph,
     bindings: onnx::Bindings,
@@ -57,10 +55,9 @@ impl Stage {
     /// [`Kind::Device`].
     pub fn run(&mut self, device: &Device) -> Result<f32> {
         match &self.captured {
-            Some(graph) => device.run(|| device::launch(graph)),
+            Some(graph) => device.run(|| graph.launch()).map_err(|e| self.failed(e)),
             None => self.run_plain(device),
         }
-        .map_err(|e| e.within(format!("the {} stage", self.graph.as_str())))
     }
 
     /// The same, kernel by kernel even where there is a graph.
@@ -69,7 +66,7 @@ impl Stage {
     /// [`Kind::Device`].
     pub fn run_plain(&mut self, device: &Device) -> Result<f32> {
         // SAFETY: all addresses are set, and the stream belongs to the current context.
-        device.run(|| unsafe { self.execution.enqueue(device.stream()) })
+        device.run(|| unsafe { self.execution.enqueue(device.stream()) }).map_err(|e| self.failed(e))
     }
 
     /// Captures it as a CUDA graph.
@@ -80,6 +77,10 @@ impl Stage {
         // SAFETY: as in `run_plain`.
         self.captured = Some(device.capture(|| unsafe { self.execution.enqueue(device.stream()) })?);
         Ok(())
+    }
+
+    fn failed(&self, cause: Error) -> Error {
+        Error::caused(Kind::Device, format!("the {} stage failed on the device", self.graph.as_str()), cause)
     }
 
     /// Goes on without the graph.
