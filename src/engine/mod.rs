@@ -1,6 +1,8 @@
 //! The engines: what runs the two stages. One trait, one implementation per backend.
 
 pub mod cpu;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
