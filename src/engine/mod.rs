@@ -3,6 +3,8 @@
 pub mod cpu;
 mod select;
 pub mod swap;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
 
 pub use select::{Backend, Options, open_on};
 
