@@ -98,3 +98,176 @@ fn every_answer_is_the_cpu_engines() {
         assert_eq!(answers(&ran), expected(standin, &more));
     }
 }
+
+#[test]
+fn an_easy_frame_costs_no_fine_work() {
+    let Some(standin) = standin() else { return };
+    let [one, three] = [&[EASY][..], &[EASY; 3]].map(|pictures| classify(standin, "tensorrt", pictures, ""));
+    assert_eq!(three.count("run fine"), one.count("run fine"));
+    assert_eq!(three.count("run coarse"), one.count("run coarse") + 2);
+}
+
+#[test]
+fn a_frame_costs_a_launch_per_stage_and_no_memory() {
+    let Some(standin) = standin() else { return };
+    let [one, three] = [&[HARD][..], &[HARD; 3]].map(|pictures| classify(standin, "tensorrt", pictures, ""));
+    for (call, count) in &three.counts {
+        let more = match call.as_str() {
+            "cuGraphLaunch" | "cuEventElapsedTime" => 4,
+            "cuEventSynchronize" | "cuEventRecord" => continue,
+            "run coarse" | "run fine" => 2,
+            _ => 0,
+        };
+        assert_eq!(*count, one.count(call) + more, "{call}");
+    }
+    assert!(one.count("cuMemHostAlloc") > 0 && one.count("cuMemAlloc") == 2 && one.count("cuStreamCreate") == 1);
+}
+
+#[test]
+fn a_stage_that_cannot_be_captured_is_enqueued_instead() {
+    let Some(standin) = standin() else { return };
+    let ran = classify(standin, "tensorrt", &PICTURES, "capture");
+    assert_eq!((ran.code, ran.count("cuGraphLaunch")), (Some(0), 0));
+    for stage in ["coarse", "fine"] {
+        assert!(ran.stderr.contains(&format!("the {stage} stage runs without a CUDA graph")), "{}", ran.stderr);
+    }
+    assert!(ran.stderr.contains("cuStreamEndCapture") && ran.stderr.contains("CAPTURE_INVALIDATED"), "{}", ran.stderr);
+    assert_eq!(answers(&ran), expected(standin, &PICTURES));
+}
+
+#[test]
+fn a_graph_that_gives_another_result_is_dropped() {
+    let Some(standin) = standin() else { return };
+    let ran = classify(standin, "tensorrt", &PICTURES, "graph");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for (stage, output) in [("coarse", "coarse_logits"), ("fine", "fine_logits")] {
+        let says = format!("the {stage} stage runs without its CUDA graph, which is slower: the graph is wrong: `{output}` [0] is");
+        assert!(ran.stderr.contains(&says), "{}", ran.stderr);
+    }
+    assert_eq!(answers(&ran), expected(standin, &PICTURES));
+}
+
+#[test]
+fn an_enqueue_that_fails_ends_the_command_with_the_calls_name() {
+    let Some(standin) = standin() else { return };
+    // Without graphs each stage is enqueued three times before the first picture.
+    let ran = classify(standin, "tensorrt", &[HARD, EASY], "capture,enqueue:8");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    for says in ["error: the fine stage failed on the device", "enqueueV3", "the test double was told to fail"] {
+        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_lost_device_ends_the_command_with_the_calls_name() {
+    let Some(standin) = standin() else { return };
+    // Each stage runs three times before the first picture: warm-up, and the comparison of graph and plain enqueue.
+    let ran = classify(standin, "tensorrt", &[EASY, HARD, EASY], "lost:9");
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(answers(&ran), expected(standin, &[EASY]), "what was decided before is told");
+    let says = "the fine stage failed on the device: CUDA: cuEventSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS";
+    assert!(ran.stderr.contains(says), "{}", ran.stderr);
+}
+
+#[test]
+fn a_lost_device_ends_a_run_so_that_a_service_manager_can_start_it_anew() {
+    let Some(standin) = standin() else { return };
+    let arguments = ["run", "--model", package(), "--backend", "tensorrt", "--source", "tests/data/pictures", "--loop"];
+    let ran = standin.cfvit(&arguments, "lost:20");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("error: the engine's device failed: the "), "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_opened_is_an_error_or_the_cpus_work() {
+    let Some(standin) = standin() else { return };
+    let reference = expected(standin, &[HARD]);
+    for (fault, says) in [
+        ("init", "cuInit failed: CUDA_ERROR_NO_DEVICE"),
+        ("count", "the CUDA driver knows no device"),
+        ("pinned:3", "cuMemHostAlloc of 196 bytes failed: CUDA_ERROR_OUT_OF_MEMORY"),
+        ("memory:2", "cuMemAlloc of "),
+        ("deserialize", "deserializeCudaEngine: this is no plan of the test double"),
+        ("context", "createExecutionContext"),
+        ("lost:1", "the coarse stage failed on the device"),
+    ] {
+        let ran = classify(standin, "tensorrt", &[HARD], fault);
+        assert!(ran.code == Some(1) && ran.stderr.contains(says), "{fault}: {}", ran.stderr);
+        let ran = classify(standin, "auto", &[HARD], fault);
+        assert_eq!((ran.code, answers(&ran)), (Some(0), reference.clone()), "{fault}");
+        let warning = ran.stderr.lines().next().unwrap();
+        assert!(warning.contains("running on the CPU, because TensorRT cannot be used: ") && warning.contains(says), "{warning}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let Some(standin) = standin() else { return };
+    let (bare, empty) = (bare_package(), tempfile::tempdir().unwrap());
+    let checkpoint = bare.path().join("model.safetensors");
+    let [bare, checkpoint] = [bare.path(), &checkpoint].map(|path| path.to_str().unwrap().to_owned());
+    let command = |model: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cfvit"));
+        command.args(["classify", "--backend", "tensorrt", EASY]).args(model);
+        standin.equip(&mut command, "");
+        command
+    };
+    let fails = |mut command: std::process::Command, says: &str| {
+        let ran = standin.run(&mut command);
+        assert!(ran.code == Some(1) && ran.stderr.contains(says), "expected {says}: {}", ran.stderr);
+    };
+    fails(command(&[]), "`cfvit build");
+    fails(command(&["--model", &checkpoint]), "`cfvit build");
+    fails(command(&["--model", &bare]), "`cfvit build");
+    let mut no_library = command(&["--model", package()]);
+    no_library.env("CFVIT_TENSORRT_DIR", empty.path());
+    fails(no_library, "TensorRT not found");
+    // SAFETY: only looks whether the system has a driver of its own.
+    if unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_LAZY) }.is_null() {
+        let mut no_driver = command(&["--model", package()]);
+        no_driver.env("LD_LIBRARY_PATH", &standin.no_driver);
+        fails(no_driver, "libcuda.so.1 cannot be loaded");
+    } else {
+        println!("skipped: what is said without a driver, because this machine has one");
+    }
+    let ran = standin.run(command(&["--model", package()]).args(["--heads", "3"]));
+    assert!(ran.code == Some(2) && ran.stderr.contains("--heads"), "{}", ran.stderr);
+}
+
+/// Runs a test of [`child`] in a process of its own, on the stand-in.
+fn in_child(name: &str, faults: &str) {
+    let Some(standin) = standin() else { return };
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", &format!("child::{name}")]).env("CFVIT_TEST_PACKAGE", package());
+    let ran = standin.run(standin.equip(&mut command, faults));
+    assert!(ran.code == Some(0) && ran.stdout.contains("1 passed"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn frames_allocate_nothing() {
+    in_child("frames_allocate_nothing", "");
+}
+
+#[test]
+fn an_engine_that_failed_refuses_work_until_it_is_opened_anew() {
+    in_child("an_engine_that_failed_refuses_work_until_it_is_opened_anew", "capture,enqueue:7");
+}
+
+#[test]
+fn a_lost_device_stays_lost_for_the_process() {
+    in_child("a_lost_device_stays_lost_for_the_process", "lost:7");
+}
+
+#[test]
+fn only_a_good_engine_replaces_the_one_in_service() {
+    in_child("only_a_good_engine_replaces_the_one_in_service", "");
+}
+
+#[test]
+fn wrong_use_is_refused_and_harms_nothing() {
+    in_child("wrong_use_is_refused_and_harms_nothing", "");
+}
+
+#[path = "standin/child.rs"]
+mod child;
