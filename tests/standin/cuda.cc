@@ -68,7 +68,8 @@ struct World {
     std::set<Graph*> graphs, executables;
     std::map<std::string, size_t> counts;
     std::map<std::string, long> live;
-    std::map<std::string, size_t> asked;
+    std::string faults;
+    std::map<std::string, size_t> asked;  // since `faults` changed
     long contexts = 0;
     Result lost = SUCCESS;
 };
@@ -107,6 +108,10 @@ bool standin_fault(const char* name) {
     const char* faults = std::getenv("CFVIT_STANDIN_FAULT");
     if (!faults) return false;
     Lock lock(world().mutex);
+    if (world().faults != faults) {
+        world().faults = faults;
+        world().asked.clear();
+    }
     const size_t ask = ++world().asked[name];
     std::string rest(faults), wanted(name);
     for (size_t start = 0; start <= rest.size();) {

@@ -147,11 +147,6 @@ impl DeviceBuffer {
         self.address as *mut c_void
     }
 
-    /// Its size in bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(|e| failed("cuCtxSetCurrent", e))
     }
