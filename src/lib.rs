@@ -10,6 +10,7 @@ pub mod files;
 pub mod frame;
 
 pub mod model;
+pub mod plan;
 
 pub mod engine;
 pub mod gate;
