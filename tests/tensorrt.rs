@@ -5,10 +5,10 @@
 
 mod standin;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
-use cfvit::model::onnx::{self, Graph, Options, Precision};
 use serde_json::Value;
 use standin::{Ran, Standin, standin};
 
@@ -19,16 +19,27 @@ const HARD: &str = "tests/data/pictures/n03425413/n03425413_20741.JPEG";
 /// Both.
 const PICTURES: [&str; 4] = [EASY, HARD, EASY, HARD];
 
-/// The bundled model as a package with plans, in a folder that lives as long as this program.
+/// The bundled model as a package with plans that the stand-in built, in a folder that lives as long as this program.
 fn package() -> &'static str {
     static PACKAGE: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
     let made = PACKAGE.get_or_init(|| {
         let folder = bare_package();
-        add_plans(folder.path());
         let path = folder.path().to_str().unwrap().to_owned();
+        in_child("build_and_install", &path, "");
         (folder, path)
     });
     &made.1
+}
+
+/// A copy of it without the plan `left_out`.
+fn package_without(left_out: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in Path::new(package()).read_dir().unwrap().map(|file| file.unwrap()) {
+        if file.file_name() != left_out {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+    }
+    folder
 }
 
 /// The bundled model as a package without plans.
@@ -41,32 +52,10 @@ fn bare_package() -> tempfile::TempDir {
     folder
 }
 
-fn add_plans(folder: &Path) {
-    let geometry = cfvit::model::open(Some(folder), None).unwrap().geometry;
-    for graph in [Graph::Coarse, Graph::Fine] {
-        let bindings = onnx::bindings(&geometry, Options { precision: Precision::Fp16, batch: 1 }, graph);
-        let mut text = format!("cfvit stand-in plan 1\nstage {}\nmodel {}\nprecision fp16\n", graph.as_str(), folder.display());
-        for (direction, list) in [("input", &bindings.inputs), ("output", &bindings.outputs)] {
-            for binding in list {
-                let element = match binding.element {
-                    onnx::Element::F16 => "f16",
-                    onnx::Element::F32 => "f32",
-                    _ => "i32",
-                };
-                text += &format!("{direction} {} {element}", binding.name);
-                for size in &binding.shape {
-                    text += &format!(" {size}");
-                }
-                text += "\n";
-            }
-        }
-        std::fs::write(folder.join(format!("{}.plan", graph.as_str())), text + "end\n").unwrap();
-    }
-}
-
 /// `cfvit classify` on the stand-in.
 fn classify(standin: &Standin, backend: &str, more: &[&str], faults: &str) -> Ran {
-    let mut arguments = vec!["classify", "--json", "--trace", "--threads", "1", "--model", package(), "--backend", backend];
+    let mut arguments =
+        vec!["classify", "--json", "--trace", "--threads", "1", "--model", package(), "--backend", backend];
     arguments.extend(more);
     standin.cfvit(&arguments, faults)
 }
@@ -142,7 +131,9 @@ fn a_graph_that_gives_another_result_is_dropped() {
     let ran = classify(standin, "tensorrt", &PICTURES, "graph");
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     for (stage, output) in [("coarse", "coarse_logits"), ("fine", "fine_logits")] {
-        let says = format!("the {stage} stage runs without its CUDA graph, which is slower: the graph is wrong: `{output}` [0] is");
+        let says = format!(
+            "the {stage} stage runs without its CUDA graph, which is slower: the graph is wrong: `{output}` [0] is"
+        );
         assert!(ran.stderr.contains(&says), "{}", ran.stderr);
     }
     assert_eq!(answers(&ran), expected(standin, &PICTURES));
@@ -184,11 +175,10 @@ fn what_cannot_be_opened_is_an_error_or_the_cpus_work() {
     let Some(standin) = standin() else { return };
     let reference = expected(standin, &[HARD]);
     for (fault, says) in [
-        ("init", "cuInit failed: CUDA_ERROR_NO_DEVICE"),
-        ("count", "the CUDA driver knows no device"),
+        ("init", "cuInit: DriverError(CUDA_ERROR_NO_DEVICE"),
+        ("count", "the CUDA driver sees no GPU"),
         ("pinned:3", "cuMemHostAlloc of 196 bytes failed: CUDA_ERROR_OUT_OF_MEMORY"),
         ("memory:2", "cuMemAlloc of "),
-        ("deserialize", "deserializeCudaEngine: this is no plan of the test double"),
         ("context", "createExecutionContext"),
         ("lost:1", "the coarse stage failed on the device"),
     ] {
@@ -197,7 +187,10 @@ fn what_cannot_be_opened_is_an_error_or_the_cpus_work() {
         let ran = classify(standin, "auto", &[HARD], fault);
         assert_eq!((ran.code, answers(&ran)), (Some(0), reference.clone()), "{fault}");
         let warning = ran.stderr.lines().next().unwrap();
-        assert!(warning.contains("running on the CPU, because TensorRT cannot be used: ") && warning.contains(says), "{warning}");
+        assert!(
+            warning.contains("running on the CPU, because TensorRT cannot be used: ") && warning.contains(says),
+            "{warning}"
+        );
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
 }
@@ -209,12 +202,12 @@ fn what_is_missing_is_named() {
     let checkpoint = bare.path().join("model.safetensors");
     let [bare, checkpoint] = [bare.path(), &checkpoint].map(|path| path.to_str().unwrap().to_owned());
     let command = |model: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cfvit"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
         command.args(["classify", "--backend", "tensorrt", EASY]).args(model);
         standin.equip(&mut command, "");
         command
     };
-    let fails = |mut command: std::process::Command, says: &str| {
+    let fails = |mut command: Command, says: &str| {
         let ran = standin.run(&mut command);
         assert!(ran.code == Some(1) && ran.stderr.contains(says), "expected {says}: {}", ran.stderr);
     };
@@ -236,38 +229,96 @@ fn what_is_missing_is_named() {
     assert!(ran.code == Some(2) && ran.stderr.contains("--heads"), "{}", ran.stderr);
 }
 
-/// Runs a test of [`child`] in a process of its own, on the stand-in.
-fn in_child(name: &str, faults: &str) {
+#[test]
+fn a_plan_for_something_else_is_never_loaded() {
     let Some(standin) = standin() else { return };
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", &format!("child::{name}")]).env("CFVIT_TEST_PACKAGE", package());
+    let reference = expected(standin, &[HARD]);
+    let arguments = |backend| ["classify", "--json", "--trace", "--model", package(), "--backend", backend, HARD];
+    let with = |backend, variable, value| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+        standin.run(standin.equip(command.args(arguments(backend)), "").env(variable, value))
+    };
+    for (variable, value, says) in [
+        ("CFVIT_STANDIN_DRIVER", "12070", "built for CUDA driver 12.6, expected 12.7"),
+        ("CFVIT_STANDIN_SM", "4", "built for number of multiprocessors"),
+    ] {
+        let ran = with("tensorrt", variable, value);
+        assert!(
+            ran.code == Some(1) && ran.stderr.contains(says) && ran.stderr.contains("cfvit build"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!((ran.count("deserializeCudaEngine"), ran.stdout.as_str()), (0, ""));
+        let ran = with("auto", variable, value);
+        assert!(ran.code == Some(0) && ran.stderr.contains(says), "{}", ran.stderr);
+        assert_eq!(answers(&ran), reference);
+    }
+}
+
+#[test]
+fn a_plan_that_is_refused_is_put_aside() {
+    let Some(standin) = standin() else { return };
+    let package = package_without("");
+    let arguments = ["classify", "--model", package.path().to_str().unwrap(), "--backend", "tensorrt", HARD];
+    let ran = standin.cfvit(&arguments, "deserialize:2");
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("fine.plan.bad; `cfvit build` builds it anew"),
+        "{}",
+        ran.stderr
+    );
+    assert!(package.path().join("fine.plan.bad").exists() && !package.path().join("fine.plan").exists());
+    assert!(package.path().join("coarse.plan").exists());
+}
+
+/// Runs a test of [`child`] in a process of its own, on the stand-in.
+fn in_child(name: &str, package: &str, faults: &str) {
+    let Some(standin) = standin() else { return };
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--ignored", "--exact", "--nocapture", &format!("child::{name}")])
+        .env("CFVIT_STANDIN_MODEL", package);
     let ran = standin.run(standin.equip(&mut command, faults));
     assert!(ran.code == Some(0) && ran.stdout.contains("1 passed"), "{}{}", ran.stdout, ran.stderr);
 }
 
+/// The same on [`package`].
+fn run_child(name: &str, faults: &str) {
+    if standin().is_some() {
+        in_child(name, package(), faults);
+    }
+}
+
 #[test]
 fn frames_allocate_nothing() {
-    in_child("frames_allocate_nothing", "");
+    run_child("frames_allocate_nothing", "");
 }
 
 #[test]
 fn an_engine_that_failed_refuses_work_until_it_is_opened_anew() {
-    in_child("an_engine_that_failed_refuses_work_until_it_is_opened_anew", "capture,enqueue:7");
+    run_child("an_engine_that_failed_refuses_work_until_it_is_opened_anew", "capture,enqueue:7");
 }
 
 #[test]
 fn a_lost_device_stays_lost_for_the_process() {
-    in_child("a_lost_device_stays_lost_for_the_process", "lost:7");
+    run_child("a_lost_device_stays_lost_for_the_process", "lost:7");
 }
 
 #[test]
 fn only_a_good_engine_replaces_the_one_in_service() {
-    in_child("only_a_good_engine_replaces_the_one_in_service", "");
+    run_child("only_a_good_engine_replaces_the_one_in_service", "");
 }
 
 #[test]
 fn wrong_use_is_refused_and_harms_nothing() {
-    in_child("wrong_use_is_refused_and_harms_nothing", "");
+    if standin().is_some() {
+        let without = package_without("static.plan");
+        in_child("wrong_use_is_refused_and_harms_nothing", without.path().to_str().unwrap(), "");
+    }
+}
+
+#[test]
+fn the_static_baseline_is_the_cpu_engines() {
+    run_child("the_static_baseline_is_the_cpu_engines", "");
 }
 
 #[path = "standin/child.rs"]

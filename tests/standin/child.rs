@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cfvit::cascade::Cascade;
+use cfvit::engine::tensorrt::build::{BuildOptions, build};
+use cfvit::engine::tensorrt::library::Library;
+use cfvit::engine::tensorrt::{self, cuda};
 use cfvit::engine::{self, Backend, Engine, Options};
 use cfvit::error::{Kind, Result};
 use cfvit::frame::{Choice, CoarseOutput, Inputs, Picture};
-use cfvit::model;
+use cfvit::model::onnx::Graph;
+use cfvit::model::{self, onnx};
+use cfvit::plan::{self, Key};
 use cfvit::preprocess::{Preprocess, decode};
 
 /// Counts what Rust code allocates; the stand-in has an allocator of its own.
@@ -38,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn package() -> PathBuf {
-    std::env::var_os("CFVIT_TEST_PACKAGE").expect("run by another test, on the stand-in").into()
+    std::env::var_os("CFVIT_STANDIN_MODEL").expect("run by another test, on the stand-in").into()
 }
 
 fn open() -> Result<Box<dyn Engine>> {
@@ -59,6 +64,56 @@ fn hard(engine: &dyn Engine) -> Inputs {
 fn set_fault(faults: &str) {
     // SAFETY: the process runs one test, and nothing else reads or writes the environment meanwhile.
     unsafe { std::env::set_var("CFVIT_STANDIN_FAULT", faults) }
+}
+
+/// What `cfvit build` does, less the self-test: exports, has the stand-in build, installs.
+#[test]
+#[ignore = "run by other tests, on the stand-in"]
+fn build_and_install() {
+    let package = package();
+    let library = Library::open(None).unwrap();
+    let device = tensorrt::device_key(library, &cuda::gpu().unwrap());
+    let model = model::open(Some(&package), None).unwrap();
+    let precision = onnx::Precision::Fp16;
+    let options =
+        BuildOptions { precision, workspace_bytes: 1 << 28, optimisation_level: None, compute_capability: None };
+    let plans = [Graph::Coarse, Graph::Fine, Graph::Static].map(|graph| {
+        let mut onnx = Vec::new();
+        onnx::export(&model, onnx::Options { precision, batch: 1 }, graph, &mut onnx).unwrap();
+        let built = build(library, &onnx, &options, None).unwrap();
+        assert_eq!(built.timing_cache.as_deref(), Some(&b"timings"[..]));
+        let key = Key {
+            graph: graph.as_str().into(),
+            precision: precision.as_str().into(),
+            options: "of the tests".into(),
+            onnx_sha256: String::new(),
+            weights_sha256: model::package::weights_sha256(&package).unwrap(),
+            program: env!("CARGO_PKG_VERSION").into(),
+            device: device.clone(),
+        };
+        (graph, key, built.plan)
+    });
+    plan::install(&package, &plans).unwrap();
+}
+
+#[test]
+#[ignore = "run by a test of the same name, on the stand-in"]
+fn the_static_baseline_is_the_cpu_engines() {
+    let mut engine = open().unwrap();
+    let inputs = hard(engine.as_ref());
+    let mut cpu = engine::open(model::open(None, None).unwrap(), Some(1)).unwrap();
+    let (mut found, mut expected, mut output) = (Vec::new(), Vec::new(), CoarseOutput::default());
+    engine.coarse(&inputs.coarse, &mut output).unwrap();
+    engine.full(&inputs.fine, &mut found).unwrap();
+    cpu.full(&inputs.fine, &mut expected).unwrap();
+    assert_eq!(found, expected);
+    // The features of the coarse pass are still there.
+    let mut choice = Choice::default();
+    cfvit::gather::choose(&output.class_attention, 25, &mut choice);
+    engine.fine(&inputs.fine, &choice, &mut found).unwrap();
+    cpu.coarse(&inputs.coarse, &mut output).unwrap();
+    cpu.fine(&inputs.fine, &choice, &mut expected).unwrap();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -120,11 +175,9 @@ fn only_a_good_engine_replaces_the_one_in_service() {
     let mut cascade = Cascade::new(engine, 2.0);
     let mut answer = |cascade: &mut Cascade| cascade.decide(&inputs).unwrap().fine_logits.clone();
     let expected = answer(&mut cascade);
-    for (faults, says) in [
-        ("memory", "cuMemAlloc"),
-        ("deserialize", "deserializeCudaEngine"),
-        ("context", "createExecutionContext"),
-    ] {
+    for (faults, says) in
+        [("memory", "cuMemAlloc"), ("deserialize", "deserializeCudaEngine"), ("context", "createExecutionContext")]
+    {
         set_fault(faults);
         let error = cascade.replace_engine(open).unwrap_err().to_string();
         assert!(error.contains("the old one stays") && error.contains(says), "{error}");

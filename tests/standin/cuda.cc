@@ -162,6 +162,11 @@ Result begin(const char* name, bool needs_context = true) {
     return world().lost;
 }
 
+int setting(const char* variable, int usual) {
+    const char* value = std::getenv(variable);
+    return value ? std::atoi(value) : usual;
+}
+
 template <class T>
 void must_live(const std::set<T*>& set, T* object, const char* call, const char* kind) {
     if (!set.count(object)) standin_violation("%s of a %s that is not there (any more)", call, kind);
@@ -245,7 +250,7 @@ Result cuInit(unsigned) {
 }
 
 Result cuDriverGetVersion(int* version) {
-    *version = 12060;
+    *version = setting("CFVIT_STANDIN_DRIVER", 12060);
     return SUCCESS;
 }
 
@@ -264,11 +269,12 @@ Result cuDeviceGetName(char* name, int length, int) {
     return SUCCESS;
 }
 
-// 16: multiprocessors; 75, 76: compute capability 8.7; 115: no memory pools.
+// 16: multiprocessors; 19: mapped host memory; 75, 76: compute capability 8.7; no memory pools.
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
     switch (attribute) {
-        case 16: *value = 8; break;
-        case 19: case 75: *value = attribute == 75 ? 8 : 1; break;
+        case 16: *value = setting("CFVIT_STANDIN_SM", 8); break;
+        case 19: *value = 1; break;
+        case 75: *value = 8; break;
         case 76: *value = 7; break;
         default: *value = 0;
     }

@@ -46,9 +46,8 @@ pub unsafe extern "C" fn cfvit_standin_run(
     count: usize,
 ) -> c_int {
     // SAFETY: as the caller promises.
-    let (stage, model, tensors) = unsafe {
-        (CStr::from_ptr(stage), CStr::from_ptr(model), std::slice::from_raw_parts(tensors, count))
-    };
+    let (stage, model, tensors) =
+        unsafe { (CStr::from_ptr(stage), CStr::from_ptr(model), std::slice::from_raw_parts(tensors, count)) };
     let (stage, model) = (stage.to_str().unwrap(), model.to_str().unwrap());
     let mut models = MODELS.lock().unwrap();
     let loaded = models.entry(model.to_owned()).or_insert_with(|| {
@@ -183,7 +182,8 @@ fn plan_of(graph: &OnnxGraph) -> String {
         outputs if outputs.iter().any(|name| name == "fine_logits") => "fine",
         _ => "static",
     };
-    let model = std::env::var("CFVIT_STANDIN_MODEL").expect("CFVIT_STANDIN_MODEL names the model that a plan is built for");
+    let model =
+        std::env::var("CFVIT_STANDIN_MODEL").expect("CFVIT_STANDIN_MODEL names the model that a plan is built for");
     let half = graph.initializer.iter().any(|tensor| tensor.data_type == 10);
     let precision = if half { "fp16" } else { "fp32" };
     let mut plan = format!("cfvit stand-in plan 1\nstage {stage}\nmodel {model}\nprecision {precision}\n");

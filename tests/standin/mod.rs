@@ -105,7 +105,17 @@ fn engine() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_cfvit"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--offline", "--quiet", "--profile", "test", "--features", "tensorrt", "--example", "standin"]);
+    command.args([
+        "build",
+        "--offline",
+        "--quiet",
+        "--profile",
+        "test",
+        "--features",
+        "tensorrt",
+        "--example",
+        "standin",
+    ]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

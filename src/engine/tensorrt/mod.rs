@@ -6,11 +6,10 @@ pub mod execution;
 pub mod library;
 mod log;
 mod open;
-pub mod plan;
 pub mod runtime;
 mod search;
 mod sys;
 mod version;
 
-pub use open::open;
+pub use open::{device_key, open};
 pub use version::{Flavour, Version};

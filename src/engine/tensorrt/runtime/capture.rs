@@ -33,7 +33,9 @@ pub fn prepare(
     match verify(stage, device, buffers)? {
         None => Ok(()),
         Some(difference) => {
-            log::warn!("the {name} stage runs without its CUDA graph, which is slower: the graph is wrong: {difference}");
+            log::warn!(
+                "the {name} stage runs without its CUDA graph, which is slower: the graph is wrong: {difference}"
+            );
             stage.forget_capture();
             // Leaves good outputs behind, and shows that the stage still works.
             stage.run(device).map(drop)

@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use cudarc::driver::sys::{self, CUresult};
-use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result};
+use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError};
 
+use crate::engine::tensorrt::cuda;
 use crate::error::{Error, Kind, Result};
-
-/// What a failed start of CUDA asks for.
-const CHECK_DRIVER: &str = "check that the driver is installed and fits the kernel (`nvidia-smi`, or `tegrastats` on a Jetson), and that \
-                            this user may open the GPU's device files (groups video, render)";
 
 /// The first CUDA device, with one non-default stream. All calls bind the context to the calling thread, so that an engine may be
 /// opened by one thread and run by another.
@@ -25,18 +22,10 @@ impl Device {
     /// Opens device 0.
     ///
     /// # Errors
-    /// [`Kind::Engine`] when there is no driver, no device, or one of them does not answer; the message says which call failed.
+    /// [`Kind::Engine`] when there is no driver or no device, or it does not answer; the message says which call failed.
     pub fn open() -> Result<Self> {
-        // SAFETY: loads libcuda and runs its initialisers, as every later call would.
-        if !unsafe { sys::is_culib_present() } {
-            let message = format!("no CUDA driver: libcuda.so.1 cannot be loaded; {CHECK_DRIVER}");
-            return Err(Error::new(Kind::Engine, message));
-        }
-        let starts = |call: &'static str| move |e| opening(failed(call, e), CHECK_DRIVER);
-        result::init().map_err(starts("cuInit"))?;
-        if result::device::get_count().map_err(starts("cuDeviceGetCount"))? == 0 {
-            return Err(Error::new(Kind::Engine, format!("the CUDA driver knows no device; {CHECK_DRIVER}")));
-        }
+        cuda::start()?;
+        let starts = |call: &'static str| move |e| opening(failed(call, e));
         let context = CudaContext::new(0).map_err(starts("cuDevicePrimaryCtxRetain"))?;
         // SAFETY: there is one stream, so nothing needs cudarc's ordering events, and they must not get into a captured graph.
         unsafe { context.disable_event_tracking() };
@@ -142,12 +131,14 @@ pub fn failed(call: &str, error: DriverError) -> Error {
         CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH | CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
             "the driver's library and the kernel's module are of different releases: upgrade both, reboot"
         }
-        _ => "open the engine anew; where that fails too, restart the program, and look into the kernel's log (`dmesg`)",
+        _ => {
+            "open the engine anew; where that fails too, restart the program, and look into the kernel's log (`dmesg`)"
+        }
     };
     Error::new(Kind::Device, format!("CUDA: {call} failed: {name}{words}; {advice}"))
 }
 
-/// `error` of a call that opens something: other advice, and no device is lost by it.
-fn opening(error: Error, advice: &str) -> Error {
-    Error::caused(Kind::Engine, format!("the CUDA device cannot be opened ({advice})"), error)
+/// `error` of a call that opens the device: no engine runs on it yet.
+fn opening(error: Error) -> Error {
+    Error::caused(Kind::Engine, "the CUDA device cannot be opened", error)
 }

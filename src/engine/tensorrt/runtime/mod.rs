@@ -65,18 +65,8 @@ impl TensorRtEngine {
         let stage = |graph, execution| Stage::new(graph, execution, &buffers, &geometry);
         let (coarse, fine) = (stage(Graph::Coarse, coarse)?, stage(Graph::Fine, fine)?);
         let full = full.map(|execution| stage(Graph::Static, execution)).transpose()?;
-        let mut engine = Self {
-            coarse,
-            fine,
-            full,
-            buffers,
-            device,
-            geometry,
-            about,
-            ready: false,
-            failure: None,
-            device_ms: None,
-        };
+        let mut engine =
+            Self { coarse, fine, full, buffers, device, geometry, about, ready: false, failure: None, device_ms: None };
         engine.prepare()?;
         Ok(engine)
     }
@@ -195,7 +185,13 @@ impl Engine for TensorRtEngine {
         let how = match self.captured() {
             [true, true] => "CUDA graphs",
             [false, false] => "no CUDA graphs",
-            [coarse, _] => if coarse { "a CUDA graph for the coarse stage only" } else { "a CUDA graph for the fine stage only" },
+            [coarse, _] => {
+                if coarse {
+                    "a CUDA graph for the coarse stage only"
+                } else {
+                    "a CUDA graph for the fine stage only"
+                }
+            }
         };
         format!("{}, {}, {how}", self.device.name(), self.about)
     }

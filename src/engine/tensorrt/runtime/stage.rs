@@ -24,7 +24,8 @@ impl Stage {
     pub fn new(graph: Graph, mut execution: Execution, buffers: &Buffers, geometry: &Geometry) -> Result<Self> {
         let bindings = onnx::bindings(geometry, buffers.options(), graph);
         check(&execution, &bindings).map_err(|e| {
-            let message = format!("the {} plan was built for another model or by another version; build it anew", graph.as_str());
+            let message =
+                format!("the {} plan was built for another model or by another version; build it anew", graph.as_str());
             Error::caused(Kind::Model, message, e)
         })?;
         for binding in bindings.inputs.iter().chain(&bindings.outputs) {
@@ -106,7 +107,8 @@ fn check(execution: &Execution, expected: &onnx::Bindings) -> Result<()> {
         let same_shape = tensor.shape.iter().copied().eq(binding.shape.iter().map(|&size| size as i64));
         if tensor.element != Some(binding.element) || !same_shape {
             let (shape, element) = (&binding.shape, binding.element.as_str());
-            let message = format!("`{name}` is {:?} of {:?}, expected {shape:?} of {element}", tensor.shape, tensor.element);
+            let message =
+                format!("`{name}` is {:?} of {:?}, expected {shape:?} of {element}", tensor.shape, tensor.element);
             return Err(Error::new(Kind::Model, message));
         }
     }
