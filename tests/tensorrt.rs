@@ -260,6 +260,11 @@ fn a_plan_that_is_refused_is_put_aside() {
     let Some(standin) = standin() else { return };
     let package = package_without("");
     let arguments = ["classify", "--model", package.path().to_str().unwrap(), "--backend", "tensorrt", HARD];
+    let mut short = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+    standin.equip(short.args(arguments), "deserialize:2").env("CFVIT_STANDIN_FREE", "100");
+    let ran = standin.run(&mut short);
+    assert!(ran.code == Some(1) && ran.stderr.contains("perhaps for want of memory"), "{}", ran.stderr);
+    assert!(package.path().join("fine.plan").exists(), "a plan is not bad because memory is short");
     let ran = standin.cfvit(&arguments, "deserialize:2");
     assert!(
         ran.code == Some(1) && ran.stderr.contains("fine.plan.bad; `cfvit build` builds it anew"),
