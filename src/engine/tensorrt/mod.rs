@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod cuda;
+mod device;
 pub mod execution;
 pub mod library;
 mod log;
@@ -9,4 +10,5 @@ mod search;
 mod sys;
 mod version;
 
+pub use device::{device_key, target_key};
 pub use version::{Flavour, Version};
