@@ -12,7 +12,7 @@ use super::{Failure, Job, Made};
 use crate::engine::Engine;
 use crate::engine::tensorrt::build::{BuildOptions, build};
 use crate::engine::tensorrt::library::Library;
-use crate::engine::tensorrt::{Flavour, device_key, target_key};
+use crate::engine::tensorrt::{Flavour, cuda, device_key, target_key};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::model::Model;
@@ -79,7 +79,7 @@ fn build_one(order: &Order) -> Result<DeviceKey> {
     let library = Library::open(order.target.map(|_| Flavour::Rtx))?;
     let device = match order.target {
         Some(target) => target_key(library, target),
-        None => device_key(library)?,
+        None => device_key(library, &cuda::gpu()?),
     };
     let read = |path: &Path| fs::read(path).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", path.display()), e));
     let onnx = read(&order.onnx)?;

@@ -73,6 +73,7 @@ pub fn target(text: &str) -> std::result::Result<u32, String> {
 }
 
 /// The error of a program without TensorRT.
+#[cfg(not(feature = "tensorrt"))]
 pub fn not_built_in() -> Error {
     let message = "this program was built without TensorRT: build it with `cargo build --release --features tensorrt`";
     Error::new(Kind::Usage, message)

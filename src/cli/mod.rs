@@ -20,8 +20,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
+use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::preprocess::MIN_CROP;
 
@@ -64,6 +66,9 @@ pub struct ModelArgs {
     /// Compute threads [default: one per physical core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What computes: tensorrt, cpu, or auto: TensorRT where it works, else the CPU, with a warning that says why
+    #[arg(long, value_parser = backend(), default_value = Backend::default().as_str())]
+    pub backend: Backend,
 }
 
 /// How pictures are decided; shared by the subcommands that do.
@@ -75,6 +80,12 @@ pub struct DecisionArgs {
     /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
     #[arg(long, value_name = "R", value_parser = crop, allow_negative_numbers = true)]
     pub crop: Option<f64>,
+}
+
+/// The words for a [`Backend`].
+fn backend() -> impl TypedValueParser<Value = Backend> {
+    PossibleValuesParser::new(Backend::ALL.map(Backend::as_str))
+        .map(|word| Backend::ALL.into_iter().find(|backend| backend.as_str() == word).unwrap_or_default())
 }
 
 /// A number for which `valid` holds; otherwise what was `expected`.

@@ -9,7 +9,7 @@ use super::memory::{Matrix, View};
 use super::pool::Pool;
 use super::stem::StemBuffers;
 use super::weights::{BlockWeights, Embedding, Weights};
-use crate::engine::Engine;
+use crate::engine::{Engine, check_choice, check_image};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather::fine_patches;
@@ -195,14 +195,6 @@ impl CpuEngine {
             logits.iter_mut().for_each(|x| *x /= LVVIT_COARSE_DIVISOR);
         }
     }
-
-    fn check_image(&self, image: &[f32], side: usize) -> Result<()> {
-        if image.len() == 3 * side * side {
-            return Ok(());
-        }
-        let found = image.len();
-        Err(Error::new(Kind::Engine, format!("the image has {found} values, expected 3×{side}×{side}")))
-    }
 }
 
 impl Engine for CpuEngine {
@@ -211,7 +203,7 @@ impl Engine for CpuEngine {
     }
 
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
-        self.check_image(image, self.geometry.coarse_side())?;
+        check_image(image, self.geometry.coarse_side())?;
         let cells = self.geometry.cells();
         self.patches.clear();
         self.patches.extend(0..cells as u32);
@@ -238,15 +230,8 @@ impl Engine for CpuEngine {
     }
 
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()> {
-        self.check_image(image, self.geometry.fine_side())?;
-        let (cells, k) = (self.geometry.cells(), self.geometry.informative());
-        let mut all = choice.informative.iter().chain(&choice.kept);
-        if choice.informative.len() != k || choice.kept.len() != cells - k || all.any(|&cell| cell as usize >= cells) {
-            let found = (choice.informative.len(), choice.kept.len());
-            let expected = (k, cells - k);
-            let message = format!("the choice holds {found:?} cells, expected {expected:?}, all below {cells}");
-            return Err(Error::new(Kind::Engine, message));
-        }
+        check_image(image, self.geometry.fine_side())?;
+        check_choice(choice, &self.geometry)?;
         if !self.ready {
             return Err(Error::new(Kind::Engine, "a fine pass needs the coarse pass of the same frame before it"));
         }
@@ -263,7 +248,7 @@ impl Engine for CpuEngine {
     }
 
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
-        self.check_image(image, self.geometry.fine_side())?;
+        check_image(image, self.geometry.fine_side())?;
         let (tokens, patches) = (self.geometry.full_tokens(), 4 * self.geometry.cells());
         let new = || Stage::new(&self.geometry, &self.weights, tokens, self.geometry.fine_side(), patches);
         let full = self.full.take().unwrap_or_else(new);

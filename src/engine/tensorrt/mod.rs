@@ -2,13 +2,14 @@
 
 pub mod build;
 pub mod cuda;
-mod device;
 pub mod execution;
 pub mod library;
 mod log;
+mod open;
+pub mod runtime;
 mod search;
 mod sys;
 mod version;
 
-pub use device::{device_key, target_key};
+pub use open::{device_key, open, open_plans, target_key};
 pub use version::{Flavour, Version};
