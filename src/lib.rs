@@ -26,6 +26,7 @@ pub mod power;
 pub mod report;
 
 pub mod bench;
+pub mod build;
 
 pub mod pipeline;
 pub mod service;

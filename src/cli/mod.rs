@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
 mod bench;
+mod build;
+mod build_plan;
 mod classify;
 mod eval;
 mod export;
@@ -48,6 +50,8 @@ enum Command {
     Import(import::Args),
     Export(export::Args),
     Init(init::Args),
+    Build(build::Args),
+    BuildPlan(build_plan::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -100,7 +104,7 @@ fn crop(text: &str) -> std::result::Result<f64, String> {
 /// Parses the command line, runs the subcommand, prints its error, and gives the exit code: 0 done, 1 failed, 2 wrong usage or
 /// configuration.
 pub fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("info");
+    let filter = env_logger::Env::default().default_filter_or("info,tensorrt=warn");
     env_logger::Builder::from_env(filter).format(log_line).init();
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
@@ -111,6 +115,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Init(args) => init::run(args),
+        Command::Build(args) => build::run(args),
+        Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
     })
 }

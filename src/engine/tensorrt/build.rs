@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::library::Library;
 use super::sys;
@@ -81,13 +83,22 @@ fn take(api: &sys::Api, blob: *mut sys::Blob) -> Option<Vec<u8>> {
     }
 }
 
-/// Logs the phases of a build as they begin.
+/// Least time between two lines about progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Logs where a build is, now and then.
 extern "C" fn progress(phase: *const c_char, step: i32, steps: i32) -> i32 {
-    if !phase.is_null() && steps > 0 {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    if phase.is_null() || steps <= 0 {
+        return 1;
+    }
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.get_or_insert_with(Instant::now).elapsed() >= PROGRESS_INTERVAL {
+        *last = Some(Instant::now());
         // SAFETY: not null; TensorRT passes text that ends with a zero and lives during the call.
         let phase = unsafe { CStr::from_ptr(phase) }.to_string_lossy();
         // A logger that panics must not unwind into C++.
-        let _ = std::panic::catch_unwind(|| log::debug!("{phase}: {step} of {steps}"));
+        let _ = std::panic::catch_unwind(|| log::info!("{phase}: {step} of {steps}"));
     }
     1
 }

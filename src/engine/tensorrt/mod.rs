@@ -11,5 +11,5 @@ mod search;
 mod sys;
 mod version;
 
-pub use open::{device_key, open};
+pub use open::{device_key, open, open_plans, target_key};
 pub use version::{Flavour, Version};

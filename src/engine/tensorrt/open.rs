@@ -34,6 +34,41 @@ pub fn open(package: &Path, geometry: &Geometry) -> Result<TensorRtEngine> {
     TensorRtEngine::new(device, executions, *geometry, about)
 }
 
+/// Opens the engine of plans that are not in a package yet, to prove them.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_plans(plans: &[(Graph, Vec<u8>)], geometry: &Geometry) -> Result<TensorRtEngine> {
+    let library = Library::open(None)?;
+    let device = Device::open()?;
+    let load = |wanted: Graph| {
+        let found = plans.iter().find(|(graph, _)| *graph == wanted);
+        let loaded = found.map(|(_, plan)| Execution::load(library, plan));
+        loaded.transpose().map_err(|e| e.within(format!("the {} plan", wanted.as_str())))
+    };
+    let missing = || Error::new(Kind::Model, "a coarse and a fine plan are needed");
+    let executions = Executions {
+        coarse: load(Graph::Coarse)?.ok_or_else(missing)?,
+        fine: load(Graph::Fine)?.ok_or_else(missing)?,
+        full: load(Graph::Static)?,
+    };
+    TensorRtEngine::new(device, executions, *geometry, library.version().to_string())
+}
+
+/// What plans are tied to that `library` builds here for a GPU that is not here: `target` 86 is SM 8.6.
+pub fn target_key(library: &Library, target: u32) -> DeviceKey {
+    let none = || "none".to_owned();
+    DeviceKey {
+        tensorrt: library.identity(),
+        driver: none(),
+        l4t: none(),
+        gpu: "any".to_owned(),
+        compute_capability: format!("{}.{}", target / 10, target % 10),
+        sm_count: 0,
+        shim_abi: sys::ABI,
+    }
+}
+
 /// What plans that `library` builds on this machine's `gpu` are tied to.
 pub fn device_key(library: &Library, gpu: &Gpu) -> DeviceKey {
     let (major, minor) = gpu.compute_capability;

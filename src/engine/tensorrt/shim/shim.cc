@@ -302,7 +302,11 @@ int32_t build(CfvitTrtEntries const *entries, CfvitTrtBuild const *options, Cfvi
         configure(*network, *config, *entries, *options);
         std::unique_ptr<nvinfer1::ITimingCache> cache(
             config->createTimingCache(options->timing_cache, options->timing_cache == nullptr ? 0 : options->timing_cache_size));
-        bool const cached = cache && config->setTimingCache(*cache, false);
+        bool cached = cache && config->setTimingCache(*cache, false);
+        if (!cached && options->timing_cache != nullptr) { // damaged, or of another device: begin a new one
+            cache.reset(config->createTimingCache(nullptr, 0));
+            cached = cache && config->setTimingCache(*cache, false);
+        }
 #if HAS_PROGRESS
         if (options->progress != nullptr) {
             progress = std::make_unique<Progress>(options->progress);
