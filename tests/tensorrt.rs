@@ -143,8 +143,8 @@ fn a_graph_that_gives_another_result_is_dropped() {
 #[test]
 fn an_enqueue_that_fails_ends_the_command_with_the_calls_name() {
     let Some(standin) = standin() else { return };
-    // Without graphs each stage is enqueued three times before the first picture.
-    let ran = classify(standin, "tensorrt", &[HARD, EASY], "capture,enqueue:8");
+    // Without graphs each of the three stages is enqueued three times before the first picture.
+    let ran = classify(standin, "tensorrt", &[HARD, EASY], "capture,enqueue:11");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     for says in ["error: the fine stage failed on the device", "enqueueV3", "the test double was told to fail"] {
         assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
@@ -154,8 +154,8 @@ fn an_enqueue_that_fails_ends_the_command_with_the_calls_name() {
 #[test]
 fn a_lost_device_ends_the_command_with_the_calls_name() {
     let Some(standin) = standin() else { return };
-    // Each stage runs three times before the first picture: warm-up, and the comparison of graph and plain enqueue.
-    let ran = classify(standin, "tensorrt", &[EASY, HARD, EASY], "lost:9");
+    // Each of the three stages runs three times before the first picture: warm-up, and the comparison of graph and plain enqueue.
+    let ran = classify(standin, "tensorrt", &[EASY, HARD, EASY], "lost:12");
     assert_eq!(ran.code, Some(1));
     assert_eq!(answers(&ran), expected(standin, &[EASY]), "what was decided before is told");
     let says = "the fine stage failed on the device: CUDA: cuEventSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS";
@@ -362,12 +362,12 @@ fn frames_allocate_nothing() {
 
 #[test]
 fn an_engine_that_failed_refuses_work_until_it_is_opened_anew() {
-    run_child("an_engine_that_failed_refuses_work_until_it_is_opened_anew", "capture,enqueue:7");
+    run_child("an_engine_that_failed_refuses_work_until_it_is_opened_anew", "capture,enqueue:10");
 }
 
 #[test]
 fn a_lost_device_stays_lost_for_the_process() {
-    run_child("a_lost_device_stays_lost_for_the_process", "lost:7");
+    run_child("a_lost_device_stays_lost_for_the_process", "lost:10");
 }
 
 #[test]
