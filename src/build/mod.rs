@@ -131,7 +131,9 @@ pub fn run(request: &Request, builder: &mut dyn Builder, tell: &mut dyn FnMut(St
 fn refusal(refused: &[(Precision, Outcome)]) -> Error {
     let tries: Vec<_> = refused
         .iter()
-        .map(|(precision, outcome)| format!("{}: {outcome} (the bounds: {})", precision.as_str(), Bounds::of(*precision)))
+        .map(|(precision, outcome)| {
+            format!("{}: {outcome} (the bounds: {})", precision.as_str(), Bounds::of(*precision))
+        })
         .collect();
     let message = format!(
         "the engines do not compute what the CPU engine computes, so nothing was installed. {}. Another TensorRT release may help, or \
@@ -158,7 +160,8 @@ fn build_all(
     for graph in graphs {
         let onnx = request.package.join(graph.file_name());
         onnx::export_to_file(model, Options { precision, batch: 1 }, graph, &onnx)?;
-        let bytes = fs::read(&onnx).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", onnx.display()), e))?;
+        let bytes =
+            fs::read(&onnx).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", onnx.display()), e))?;
         let onnx_sha256 = files::sha256(&bytes);
         drop(bytes);
         let mut job = Job {
@@ -200,7 +203,9 @@ fn build_one(job: &mut Job<'_>, builder: &mut dyn Builder, tell: &mut dyn FnMut(
                 job.workspace_mib /= 2;
                 tell(format!("{what}: {error}; trying again with less scratch space"));
             }
-            Err(Failure { error, .. }) => return Err(error.within(format!("cannot build the {} engine", job.graph.as_str()))),
+            Err(Failure { error, .. }) => {
+                return Err(error.within(format!("cannot build the {} engine", job.graph.as_str())));
+            }
         }
     }
 }
