@@ -5,7 +5,8 @@
 
 mod standin;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -260,6 +261,11 @@ fn a_plan_that_is_refused_is_put_aside() {
     let Some(standin) = standin() else { return };
     let package = package_without("");
     let arguments = ["classify", "--model", package.path().to_str().unwrap(), "--backend", "tensorrt", HARD];
+    let mut short = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+    standin.equip(short.args(arguments), "deserialize:2").env("CFVIT_STANDIN_FREE", "100");
+    let ran = standin.run(&mut short);
+    assert!(ran.code == Some(1) && ran.stderr.contains("perhaps for want of memory"), "{}", ran.stderr);
+    assert!(package.path().join("fine.plan").exists(), "a plan is not bad because memory is short");
     let ran = standin.cfvit(&arguments, "deserialize:2");
     assert!(
         ran.code == Some(1) && ran.stderr.contains("fine.plan.bad; `cfvit build` builds it anew"),
@@ -268,6 +274,67 @@ fn a_plan_that_is_refused_is_put_aside() {
     );
     assert!(package.path().join("fine.plan.bad").exists() && !package.path().join("fine.plan").exists());
     assert!(package.path().join("coarse.plan").exists());
+}
+
+/// `cfvit build` on the stand-in, in `package`.
+fn build(standin: &Standin, package: &Path, faults: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+    command.args(["build", "--model"]).arg(package);
+    standin.run(standin.equip(&mut command, faults).env("CFVIT_STANDIN_MODEL", package))
+}
+
+/// The files of a folder and their content.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    folder
+        .read_dir()
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn built_plans_are_proven_and_installed() {
+    let Some(standin) = standin() else { return };
+    let package = bare_package();
+    let ran = build(standin, package.path(), "");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("self-test passed") && ran.stdout.contains("fp16 engines"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+    let path = package.path().to_str().unwrap();
+    let ran = standin.cfvit(&["classify", "--json", "--trace", "--model", path, "--backend", "tensorrt", HARD], "");
+    assert_eq!((ran.code, answers(&ran)), (Some(0), expected(standin, &[HARD])), "{}", ran.stderr);
+}
+
+#[test]
+fn engines_that_are_wrong_in_fp16_are_built_in_fp32() {
+    let Some(standin) = standin() else { return };
+    let package = bare_package();
+    let ran = build(standin, package.path(), "wrong-fp16");
+    assert!(ran.code == Some(0) && ran.stdout.contains("fp32 engines"), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("fp16: refused") && ran.stderr.contains("self-test passed"), "{}", ran.stderr);
+}
+
+#[test]
+fn engines_that_are_always_wrong_are_refused_and_the_old_ones_stay() {
+    let Some(standin) = standin() else { return };
+    let package = package_without("");
+    let plans = |folder: &Path| {
+        let all = contents(folder).into_iter();
+        all.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "plan")).collect::<Vec<_>>()
+    };
+    let before = plans(package.path());
+    assert_eq!(before.len(), 3);
+    for (faults, says) in [("wrong", "nothing was installed"), ("build", "buildSerializedNetwork"), ("parse", "parse")]
+    {
+        let ran = build(standin, package.path(), faults);
+        assert!(ran.code == Some(1) && ran.stderr.contains(says), "{faults}: {}", ran.stderr);
+        assert!(plans(package.path()) == before, "{faults}: the old plans are no more");
+    }
 }
 
 /// Runs a test of [`child`] in a process of its own, on the stand-in.

@@ -12,6 +12,9 @@ use crate::model::Geometry;
 use crate::model::onnx::Graph;
 use crate::plan::{self, DeviceKey, Plan};
 
+/// With so much free memory for each byte of a plan, a plan that TensorRT refuses is taken for bad.
+const MEMORY_PER_PLAN_BYTE: u64 = 4;
+
 /// Opens the engine whose plans lie in the folder `package`, for a model of this `geometry`. A plan that TensorRT refuses is put aside.
 ///
 /// # Errors
@@ -21,7 +24,7 @@ pub fn open(package: &Path, geometry: &Geometry) -> Result<TensorRtEngine> {
     let library = Library::open(None)?;
     let plans = plan::load_all(package, &device_key(library, &cuda::gpu()?))?;
     let device = Device::open()?;
-    let load = |plan: &Plan, graph| load(library, package, plan, graph);
+    let load = |plan: &Plan, graph| load(library, &device, package, plan, graph);
     let executions = Executions {
         coarse: load(&plans.coarse, Graph::Coarse)?,
         fine: load(&plans.fine, Graph::Fine)?,
@@ -80,16 +83,27 @@ pub fn device_key(library: &Library, gpu: &Gpu) -> DeviceKey {
     }
 }
 
-/// Has TensorRT load `plan`, in the context that is current.
-fn load(library: &'static Library, package: &Path, plan: &Plan, graph: Graph) -> Result<Execution> {
+/// Has TensorRT load `plan`, in the context of `device`. A plan that it refuses is put aside, unless that may be for want of memory: the plan's
+/// own key and sum were right.
+fn load(library: &'static Library, device: &Device, package: &Path, plan: &Plan, graph: Graph) -> Result<Execution> {
+    device.bind()?;
     Execution::load(library, plan.bytes()).map_err(|error| {
         let error = error.within(format!("the {} plan", graph.as_str()));
         if error.kind() != Kind::Model {
             return error;
         }
-        match plan::quarantine(package, graph) {
-            Ok(aside) => error.within(format!("put aside as {}; `cfvit build` builds it anew", aside.display())),
-            Err(_) => error,
+        let needed = MEMORY_PER_PLAN_BYTE * plan.bytes().len() as u64;
+        match device.free_memory_bytes() {
+            Ok(free) if free > needed => match plan::quarantine(package, graph) {
+                Ok(aside) => error.within(format!("put aside as {}; `cfvit build` builds it anew", aside.display())),
+                Err(_) => error,
+            },
+            Ok(free) => {
+                let message =
+                    format!("perhaps for want of memory: the GPU has {} MiB left; end other programs", free >> 20);
+                Error::caused(Kind::Engine, message, error)
+            }
+            Err(failure) => Error::caused(Kind::Device, failure.to_string(), error),
         }
     })
 }

@@ -55,6 +55,14 @@ impl Device {
         self.context.bind_to_thread().map_err(|e| failed("cuCtxSetCurrent", e))
     }
 
+    /// Bytes of memory that the device has left.
+    ///
+    /// # Errors
+    /// [`Kind::Device`].
+    pub fn free_memory_bytes(&self) -> Result<u64> {
+        self.context.mem_get_info().map(|(free, _)| free as u64).map_err(|e| failed("cuMemGetInfo", e))
+    }
+
     /// Runs what `enqueue` puts on the stream and waits for it. Gives the milliseconds between the first and the last of it on the
     /// device. However it ends, nothing of it runs any more.
     ///
