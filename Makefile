@@ -1,5 +1,6 @@
 # make demo          build, then decide on the bundled photographs with the bundled model
 # make test          every test
+# make venv          a Python with ONNX Runtime in target/venv: with it `make test` also runs the exported graphs there
 # make lint          formatting, clippy, documentation: all without a warning
 # make test-aarch64  the library's and the golden tests, cross-compiled, under qemu
 # A missing toolchain is installed first where that is possible: see tools/cargo.sh.
@@ -7,7 +8,7 @@ CARGO := tools/cargo.sh
 CFVIT := $(CARGO) run --quiet --release --locked --
 PICTURES := tests/data/pictures
 
-.PHONY: demo test lint fmt test-aarch64 toolchain
+.PHONY: demo test venv lint fmt test-aarch64 toolchain
 .NOTPARALLEL:
 .DEFAULT_GOAL := demo
 
@@ -27,6 +28,13 @@ demo: toolchain
 
 test: toolchain
 	@$(CARGO) test --locked
+
+venv: target/venv/ready
+
+target/venv/ready: tests/onnx/requirements.txt
+	python3 -m venv target/venv
+	target/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 lint: toolchain
 	@$(CARGO) fmt --check
