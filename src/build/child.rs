@@ -167,7 +167,7 @@ impl super::Builder for Builder {
         }
     }
 
-    fn open(&mut self, plans: &[(Graph, Vec<u8>)], model: &Model) -> Result<Option<Box<dyn Engine>>> {
+    fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>> {
         if self.target.is_some() {
             return Ok(None);
         }

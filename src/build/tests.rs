@@ -59,7 +59,7 @@ impl Builder for Double {
         Ok(Made { plan: name.into_bytes(), device: device(), seconds: 1.0, peak_mib: 2 })
     }
 
-    fn open(&mut self, plans: &[(Graph, Vec<u8>)], model: &Model) -> Result<Option<Box<dyn Engine>>> {
+    fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>> {
         let Some([fp16, fp32]) = self.errors else { return Ok(None) };
         let error = if plans[0].1.starts_with(b"coarse fp16") { fp16 } else { fp32 };
         Ok(Some(Box::new(Wrong { engine: CpuEngine::new(model.clone(), 1)?, error })))
@@ -107,6 +107,7 @@ fn exact_engines_are_installed_in_the_precision_asked_for() {
     assert!((tested.logit_error - 0.01).abs() < 1e-4 && tested.same_choice == 12, "{tested}");
     assert!(lines.contains("self-test passed: 24 passes"), "{lines}");
     assert_eq!(installed(&request.package), [&b"coarse fp16 512"[..], b"fine fp16 512"]);
+    assert_eq!(fs::read_dir(&request.package).unwrap().count(), 7, "three files of the model, two graphs, two plans");
     let key = plan::load(&request.package, Graph::Fine, &device()).unwrap().key;
     assert_eq!(key.onnx_sha256, files::sha256(&fs::read(request.package.join("fine.onnx")).unwrap()));
     assert_eq!(key.options, "workspace 512 MiB, optimisation level default");
