@@ -27,6 +27,7 @@ pub mod report;
 
 pub mod bench;
 pub mod build;
+pub mod doctor;
 
 pub mod pipeline;
 pub mod service;

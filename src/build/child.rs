@@ -81,18 +81,21 @@ fn build_one(order: &Order) -> Result<DeviceKey> {
         Some(target) => target_key(library, target),
         None => device_key(library, &cuda::gpu()?),
     };
-    let read = |path: &Path| fs::read(path).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", path.display()), e));
+    let read =
+        |path: &Path| fs::read(path).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", path.display()), e));
     let onnx = read(&order.onnx)?;
-    let cache = order.caches.join(cache_name(&device));
+    // A timing cache is a device's: without one there is nothing to time.
+    let cache = order.target.is_none().then(|| order.caches.join(cache_name(&device)));
     let options = BuildOptions {
         precision: order.precision,
         workspace_bytes: order.workspace_mib << 20,
         optimisation_level: order.optimisation_level,
         compute_capability: order.target,
     };
-    let built = build(library, &onnx, &options, fs::read(&cache).ok().as_deref())?;
+    let timings = cache.as_ref().and_then(|cache| fs::read(cache).ok());
+    let built = build(library, &onnx, &options, timings.as_deref())?;
     files::write_atomic(&order.plan, &built.plan)?;
-    if let Some(bytes) = built.timing_cache
+    if let (Some(cache), Some(bytes)) = (cache, built.timing_cache)
         && let Err(error) = files::write_atomic(&cache, &bytes)
     {
         log::warn!("{error}; the next build will take as long as this one");
@@ -127,7 +130,8 @@ impl Builder {
     /// [`Kind::Io`] when the folder cannot be written.
     pub fn new(package: &Path, target: Option<u32>) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix(".build-").tempdir_in(package);
-        let scratch = scratch.map_err(|e| Error::caused(Kind::Io, format!("cannot write to {}", package.display()), e))?;
+        let scratch =
+            scratch.map_err(|e| Error::caused(Kind::Io, format!("cannot write to {}", package.display()), e))?;
         Ok(Self { package: package.into(), target, scratch })
     }
 
@@ -163,11 +167,12 @@ impl super::Builder for Builder {
         }
     }
 
-    fn open(&mut self, plans: &[(Graph, Vec<u8>)], model: &Model) -> Result<Option<Box<dyn Engine>>> {
+    fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>> {
         if self.target.is_some() {
             return Ok(None);
         }
-        crate::engine::tensorrt::open_plans(plans, &model.geometry).map(|engine| Some(Box::new(engine) as Box<dyn Engine>))
+        crate::engine::tensorrt::open_plans(plans, &model.geometry)
+            .map(|engine| Some(Box::new(engine) as Box<dyn Engine>))
     }
 }
 
@@ -179,7 +184,9 @@ fn fatal(error: Error) -> Failure {
 fn died(status: std::process::ExitStatus) -> Error {
     use std::os::unix::process::ExitStatusExt;
     let message = match status.signal() {
-        Some(libc::SIGKILL) => "the building process was killed; most likely memory ran out (close the desktop, add swap)".into(),
+        Some(libc::SIGKILL) => {
+            "the building process was killed; most likely memory ran out (close the desktop, add swap)".into()
+        }
         Some(signal) => format!("the building process died of signal {signal}"),
         None => format!("the building process ended without an answer ({status})"),
     };

@@ -90,7 +90,7 @@ pub trait Builder {
     ///
     /// # Errors
     /// When they do not load.
-    fn open(&mut self, plans: &[(Graph, Vec<u8>)], model: &Model) -> Result<Option<Box<dyn Engine>>>;
+    fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>>;
 }
 
 /// What was built.
@@ -110,28 +110,37 @@ pub struct Report {
 /// Whatever a step reports; the message of a failed self-test has its numbers. The plans that are there stay as they are.
 pub fn run(request: &Request, builder: &mut dyn Builder, tell: &mut dyn FnMut(String)) -> Result<Report> {
     let model = model::open(Some(&request.package), None)?;
+    let scratch = scratch_folder(&request.package)?;
     let mut refused = Vec::new();
     for precision in [request.precision, Precision::Fp32] {
         if refused.iter().any(|(tried, _)| *tried == precision) {
             continue;
         }
-        let built = build_all(request, precision, &model, builder, tell)?;
+        let built = build_all(request, precision, &model, scratch.path(), builder, tell)?;
         let outcome = test(&built, precision, model.clone(), builder)?;
         match outcome {
             Some(outcome) if !outcome.is_within(&Bounds::of(precision)) => {
                 tell(format!("{}: refused: {outcome}; the bounds are {}", precision.as_str(), Bounds::of(precision)));
                 refused.push((precision, outcome));
             }
-            tested => return install(request, precision, built, tested, tell),
+            tested => return install(request, precision, built, tested, scratch.path(), tell),
         }
     }
     Err(refusal(&refused))
 }
 
+/// A folder inside the package, so that what is made there can be renamed into it. It goes when it is dropped.
+fn scratch_folder(package: &Path) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix(package::SCRATCH).tempdir_in(package);
+    folder.map_err(|e| Error::caused(Kind::Io, format!("cannot write to {}", package.display()), e))
+}
+
 fn refusal(refused: &[(Precision, Outcome)]) -> Error {
     let tries: Vec<_> = refused
         .iter()
-        .map(|(precision, outcome)| format!("{}: {outcome} (the bounds: {})", precision.as_str(), Bounds::of(*precision)))
+        .map(|(precision, outcome)| {
+            format!("{}: {outcome} (the bounds: {})", precision.as_str(), Bounds::of(*precision))
+        })
         .collect();
     let message = format!(
         "the engines do not compute what the CPU engine computes, so nothing was installed. {}. Another TensorRT release may help, or \
@@ -148,6 +157,7 @@ fn build_all(
     request: &Request,
     precision: Precision,
     model: &Model,
+    scratch: &Path,
     builder: &mut dyn Builder,
     tell: &mut dyn FnMut(String),
 ) -> Result<BuiltPlans> {
@@ -156,9 +166,10 @@ fn build_all(
     let weights_sha256 = package::weights_sha256(&request.package)?;
     let mut built = Vec::new();
     for graph in graphs {
-        let onnx = request.package.join(graph.file_name());
+        let onnx = scratch.join(graph.file_name());
         onnx::export_to_file(model, Options { precision, batch: 1 }, graph, &onnx)?;
-        let bytes = fs::read(&onnx).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", onnx.display()), e))?;
+        let bytes =
+            fs::read(&onnx).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", onnx.display()), e))?;
         let onnx_sha256 = files::sha256(&bytes);
         drop(bytes);
         let mut job = Job {
@@ -200,14 +211,16 @@ fn build_one(job: &mut Job<'_>, builder: &mut dyn Builder, tell: &mut dyn FnMut(
                 job.workspace_mib /= 2;
                 tell(format!("{what}: {error}; trying again with less scratch space"));
             }
-            Err(Failure { error, .. }) => return Err(error.within(format!("cannot build the {} engine", job.graph.as_str()))),
+            Err(Failure { error, .. }) => {
+                return Err(error.within(format!("cannot build the {} engine", job.graph.as_str())));
+            }
         }
     }
 }
 
 /// Compares the plans with the CPU engine; `None` where their device is not here.
 fn test(built: &BuiltPlans, precision: Precision, model: Model, builder: &mut dyn Builder) -> Result<Option<Outcome>> {
-    let plans: Vec<_> = built.iter().map(|(graph, _, plan)| (*graph, plan.clone())).collect();
+    let plans: Vec<_> = built.iter().map(|(graph, _, plan)| (*graph, plan.as_slice())).collect();
     let Some(mut candidate) = builder.open(&plans, &model)? else { return Ok(None) };
     let inputs = pictures::inputs(&model)?;
     let mut reference = engine::open(model, Some(default_threads()))?;
@@ -221,6 +234,7 @@ fn install(
     precision: Precision,
     built: BuiltPlans,
     tested: Option<Outcome>,
+    scratch: &Path,
     tell: &mut dyn FnMut(String),
 ) -> Result<Report> {
     let device = built.first().map(|(_, key, _)| key.device.clone());
@@ -230,5 +244,10 @@ fn install(
         None => tell("self-test skipped: the GPU that these plans are for is not here".into()),
     }
     plan::install(&request.package, &built)?;
+    // The graphs stay beside the plans for whoever wants to look; no plan needs them.
+    for (graph, ..) in &built {
+        let (from, to) = (scratch.join(graph.file_name()), request.package.join(graph.file_name()));
+        fs::rename(from, &to).map_err(|e| Error::caused(Kind::Io, format!("cannot write {}", to.display()), e))?;
+    }
     Ok(Report { precision, device, tested })
 }

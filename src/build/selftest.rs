@@ -30,7 +30,11 @@ impl Bounds {
 /// `logit error at most 0.1, the same class wherever the lead is more than that`
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "logit error at most {}, the same class wherever the CPU's lead is greater than that", self.logit_error)
+        write!(
+            f,
+            "logit error at most {}, the same class wherever the CPU's lead is greater than that",
+            self.logit_error
+        )
     }
 }
 

@@ -14,11 +14,13 @@ use crate::model::{self, Model};
 /// fine.plan. They are tied to this device, its power mode and its TensorRT: elsewhere they are refused, and this command builds them anew.
 /// If FP16 is not exact enough here, FP32 is built; if that is not either, nothing is installed and what was there stays.
 #[derive(clap::Args)]
-#[command(after_long_help = "Exit codes: 0 done, 1 the engines could not be built or are not exact, 2 wrong usage.\n\n\
+#[command(
+    after_long_help = "Exit codes: 0 done, 1 the engines could not be built or are not exact, 2 wrong usage.\n\n\
     Environment: CFVIT_TENSORRT_DIR names the folder of TensorRT's libraries, where it is not a usual one. RUST_LOG=info,tensorrt=info shows \
     what TensorRT says.\n\n\
     Examples:\n  cfvit build --model my_checkpoint.pth\n  cfvit build --model engines/birds --precision fp32\n  \
-    cfvit build --model random.safetensors --target sm86 --out /tmp/random")]
+    cfvit build --model random.safetensors --target sm86 --out /tmp/random"
+)]
 pub struct Args {
     /// A checkpoint (.pth, .safetensors) or an engine package folder [default: the bundled Imagenette model]
     #[arg(long, value_name = "MODEL")]
@@ -135,7 +137,11 @@ fn package_of(args: &Args) -> Result<PathBuf> {
         check_same(&model, &out)?;
     } else {
         package::import(&model, &model.labels, &ImportOptions::default(), &out)?;
-        log::info!("{}: made from {}", out.display(), args.model.as_deref().map_or("the bundled model".into(), Path::to_string_lossy));
+        log::info!(
+            "{}: made from {}",
+            out.display(),
+            args.model.as_deref().map_or("the bundled model".into(), Path::to_string_lossy)
+        );
     }
     Ok(out)
 }
@@ -147,6 +153,8 @@ fn check_same(model: &Model, out: &Path) -> Result<()> {
         return Ok(());
     }
     let shown = out.display();
-    let message = format!("{shown} is the package of another model: choose another --out, or replace it with `cfvit import --force`");
+    let message = format!(
+        "{shown} is the package of another model: choose another --out, or replace it with `cfvit import --force`"
+    );
     Err(Error::new(Kind::Usage, message))
 }

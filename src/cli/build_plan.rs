@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::build::{PrecisionArg, target};
-use super::print;
 use crate::error::Result;
 
 /// Build one plan (called by `cfvit build`).
@@ -43,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
         optimisation_level: args.optimisation_level,
         target: args.target,
     });
-    print(serde_json::to_string(&answer).map_err(|e| Error::caused(Kind::Io, "cannot write the answer", e))?)
+    super::print(serde_json::to_string(&answer).map_err(|e| Error::caused(Kind::Io, "cannot write the answer", e))?)
 }
 
 /// Runs the subcommand.
@@ -53,6 +52,6 @@ pub fn run(args: Args) -> Result<()> {
 #[cfg(not(feature = "tensorrt"))]
 pub fn run(args: Args) -> Result<()> {
     let Args { onnx, plan, caches, precision, workspace, optimisation_level, target } = args;
-    let _ = (onnx, plan, caches, precision, workspace, optimisation_level, target, print::<&str>);
+    let _ = (onnx, plan, caches, precision, workspace, optimisation_level, target);
     Err(super::build::not_built_in())
 }

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod build_plan;
 mod classify;
+mod doctor;
 mod eval;
 mod export;
 mod import;
@@ -52,6 +53,7 @@ enum Command {
     Init(init::Args),
     Build(build::Args),
     BuildPlan(build_plan::Args),
+    Doctor(doctor::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Init(args) => init::run(args),
         Command::Build(args) => build::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
     })

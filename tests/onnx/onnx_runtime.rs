@@ -53,6 +53,7 @@ fn write(case: &Case, precision: Precision, root: &Path) -> PathBuf {
     floats("coarse_logits", &case.joined(|e| &e.coarse.logits));
     floats("fine_logits", &case.joined(|e| &e.fine_logits));
     floats("static_logits", &case.joined(|e| &e.static_logits));
+    floats("class_attention", &case.joined(|e| &e.coarse.class_attention));
     cells("informative", |choice| &choice.informative);
     cells("kept", |choice| &choice.kept);
     folder
@@ -76,11 +77,22 @@ fn check(cases: &[Case]) {
 
 #[test]
 fn golden_models() {
-    check(&cases::golden("tests/data/golden"));
-    let shared = cases::golden("../shared/golden");
-    if !shared.is_empty() {
-        check(&shared);
+    let mut cases = cases::golden("tests/data/golden");
+    cases.extend(cases::batches());
+    check(&cases);
+}
+
+#[test]
+fn golden_models_of_the_published_code() {
+    let cases = cases::golden("../shared/golden");
+    if !cases.is_empty() {
+        check(&cases);
     }
+}
+
+#[test]
+fn models_of_other_shapes() {
+    check(&[Family::Deit, Family::Lvvit].map(cases::odd));
 }
 
 #[test]

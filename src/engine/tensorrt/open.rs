@@ -38,7 +38,7 @@ pub fn open(package: &Path, geometry: &Geometry) -> Result<TensorRtEngine> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_plans(plans: &[(Graph, Vec<u8>)], geometry: &Geometry) -> Result<TensorRtEngine> {
+pub fn open_plans(plans: &[(Graph, &[u8])], geometry: &Geometry) -> Result<TensorRtEngine> {
     let library = Library::open(None)?;
     let device = Device::open()?;
     let load = |wanted: Graph| {

@@ -167,3 +167,54 @@ pub fn shims() -> Vec<&'static Api> {
     all.push(unsafe { &*cfvit_trt_shim_rtx() });
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What TensorRT 11 was seen to return for a runtime that it could not make without a driver.
+    extern "C" fn bogus(_logger: *mut c_void, _version: i32) -> *mut c_void {
+        std::ptr::without_provenance_mut(0x228)
+    }
+
+    extern "C" fn null(_logger: *mut c_void, _version: i32) -> *mut c_void {
+        std::ptr::null_mut()
+    }
+
+    #[test]
+    fn pointers_that_point_nowhere_are_refused_by_every_shim() {
+        if shims().is_empty() {
+            println!("skipped: built without TensorRT's headers");
+        }
+        for api in shims() {
+            assert_eq!(api.abi, ABI);
+            for create in [bogus as *const () as *mut c_void, null as *const () as *mut c_void] {
+                let entries =
+                    Entries { version: 0, create_builder: create, create_runtime: create, create_parser: create };
+                let mut runtime = std::ptr::null_mut();
+                // SAFETY: the entries are functions of the right type, and the outputs are valid.
+                let status = unsafe { (api.runtime_create)(&raw const entries, &raw mut runtime) };
+                assert!(status != OK && runtime.is_null());
+                // SAFETY: the text ends with a zero and lives until the next failing call.
+                let message = unsafe { std::ffi::CStr::from_ptr((api.last_message)()) };
+                assert_eq!(message, c"createInferRuntime");
+
+                let mut built = Built { plan: std::ptr::null_mut(), timing_cache: std::ptr::null_mut() };
+                let request = Build {
+                    onnx: c"".as_ptr().cast(),
+                    onnx_size: 0,
+                    half: 0,
+                    optimisation_level: -1,
+                    compute_capability: 0,
+                    workspace: 0,
+                    timing_cache: std::ptr::null(),
+                    timing_cache_size: 0,
+                    progress: None,
+                };
+                // SAFETY: as above.
+                let status = unsafe { (api.build)(&raw const entries, &raw const request, &raw mut built) };
+                assert!(status != OK && built.plan.is_null());
+            }
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use super::builder::Value;
 use super::file::OnnxFile;
 use super::layers::Network;
+use super::linear::Linear;
 use super::{
     Bindings, CLASS_ATTENTION, COARSE_EMBEDDING, COARSE_FEATURES, COARSE_LOGITS, Element, FINE_LOGITS, Graph, Options,
     STATIC_LOGITS, bindings,
@@ -63,6 +64,7 @@ impl Network<'_> {
         let attention = self.builder.slice(&average, 1, 1..1 + cells);
         self.builder.output(CLASS_ATTENTION, attention);
         self.builder.output(COARSE_FEATURES, features);
+        let embedding = self.builder.cast(&embedding, self.element);
         self.builder.output(COARSE_EMBEDDING, embedding);
         Ok(())
     }
@@ -76,6 +78,7 @@ impl Network<'_> {
         let chosen = self.builder.reshape(&chosen, &[batch, 4 * k]);
         let features = self.gather_rows(features, informative);
         let kept = self.gather_rows(embedding, kept);
+        let kept = self.builder.cast(&kept, Element::F32);
         let (cls, positions) = self.positions(1, 4 * self.geometry.cells())?;
         let positions = self.builder.gather(&positions, &chosen);
 
@@ -134,16 +137,19 @@ impl Network<'_> {
         self.builder.scope = "head".into();
         let cls = self.builder.slice(normed, 1, 0..1);
         let cls = self.builder.reshape(&cls, &[self.batch, self.geometry.width]);
-        self.linear(&cls, "head", self.geometry.classes)
+        self.linear(&cls, &Linear::whole("head", self.geometry.classes), Element::F32)
     }
 
     /// LV-ViT's logits: the head and the auxiliary head over `features` (`[B, patches, C]`).
     fn both_heads(&mut self, normed: &Value, features: &Value) -> Result<Value> {
         let logits = self.head(normed)?;
         self.builder.scope = "aux_head".into();
-        let aux = self.linear(features, "aux_head", self.geometry.classes)?;
+        let layer = Linear::whole("aux_head", self.geometry.classes);
+        let aux = self.product(features, &layer)?;
         let largest = self.builder.reduce_max(&aux, 1);
         let largest = self.builder.cast(&largest, Element::F32);
+        // The bias is every patch's: the largest sum is the largest product plus the bias.
+        let largest = self.add_bias(&largest, &layer, self.geometry.width)?;
         let weighted = self.builder.with_scalar("Mul", &largest, AUX_HEAD_WEIGHT);
         Ok(self.builder.binary("Add", &logits, &weighted))
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::builder::{Builder, Value};
+use super::linear::Linear;
 use super::{Element, Options};
 use crate::error::{Error, Kind, Result};
 use crate::model::{ATTENTION_DECAY, Family, Geometry, Model, Tensors};
@@ -14,41 +15,11 @@ pub struct Network<'a> {
     pub builder: Builder<'a>,
     /// The model's shape.
     pub geometry: Geometry,
-    /// What lies between layers.
+    /// What layers read.
     pub element: Element,
     /// Pictures at a time.
     pub batch: usize,
     tensors: &'a Tensors,
-}
-
-/// Some outputs of a linear layer.
-struct Linear<'n> {
-    /// Without `.weight` and `.bias`.
-    name: &'n str,
-    /// Of the whole layer.
-    outputs: usize,
-    /// Those that are computed.
-    range: Range<usize>,
-    /// Outputs that are multiplied by a factor, which goes into the weights.
-    scaled: (Range<usize>, f32),
-    bias: bool,
-}
-
-impl<'n> Linear<'n> {
-    /// The whole layer, multiplied by `scale`.
-    fn whole(name: &'n str, outputs: usize, scale: f32) -> Self {
-        Self { name, outputs, range: 0..outputs, scaled: (0..outputs, scale), bias: true }
-    }
-
-    /// The name of a tensor of these outputs.
-    fn part(&self, tensor: &str) -> String {
-        let Range { start, end } = self.range;
-        if end - start == self.outputs { tensor.into() } else { format!("{tensor}[{start}:{end}]") }
-    }
-
-    fn factor(&self, output: usize) -> f32 {
-        if self.scaled.0.contains(&output) { self.scaled.1 } else { 1.0 }
-    }
 }
 
 impl<'a> Network<'a> {
@@ -77,51 +48,9 @@ impl<'a> Network<'a> {
         Ok(&tensor.data)
     }
 
-    /// A linear layer over the last axis of `x`, in the precision of `x`.
-    ///
-    /// # Errors
-    /// As [`Network::tensor`].
-    pub fn linear(&mut self, x: &Value, name: &str, outputs: usize) -> Result<Value> {
-        self.some_outputs(x, &Linear::whole(name, outputs, 1.0))
-    }
-
-    fn some_outputs(&mut self, x: &Value, layer: &Linear<'_>) -> Result<Value> {
-        let product = self.product(x, layer)?;
-        if !layer.bias {
-            return Ok(product);
-        }
-        let name = format!("{}.bias", layer.name);
-        let bias = self.tensor(&name, layer.outputs)?;
-        let scaled: Vec<f32> = layer.range.clone().map(|output| bias[output] * layer.factor(output)).collect();
-        let shape = [scaled.len()];
-        let bias = self.builder.constant(&layer.part(&name), x.element, &shape, move || Cow::Owned(scaled.clone()));
-        Ok(self.builder.binary("Add", &product, &bias))
-    }
-
-    /// A linear layer without its bias.
-    fn product(&mut self, x: &Value, layer: &Linear<'_>) -> Result<Value> {
-        let inputs = x.shape.last().copied().unwrap_or_default();
-        let name = format!("{}.weight", layer.name);
-        let weight = self.tensor(&name, layer.outputs * inputs)?;
-        let factors: Vec<f32> = layer.range.clone().map(|output| layer.factor(output)).collect();
-        let rows = &weight[layer.range.start * inputs..layer.range.end * inputs];
-        let shape = [inputs, layer.range.len()];
-        let values = move || Cow::Owned(transposed(rows, inputs, &factors));
-        let weight = self.builder.constant(&layer.part(&name), x.element, &shape, values);
-        Ok(self.builder.matmul(x, &weight))
-    }
-
-    /// LayerNorm over the last axis, computed in FP32 and left in it.
-    ///
-    /// # Errors
-    /// As [`Network::tensor`].
-    pub fn layer_norm(&mut self, x: &Value, name: &str) -> Result<Value> {
-        let (width, axis) = (self.geometry.width, x.shape.len() - 1);
-        let [gamma, beta] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
-        let values = [self.tensor(&gamma, width)?, self.tensor(&beta, width)?];
-        let b = &mut self.builder;
-        let gamma = b.constant(&gamma, Element::F32, &[width], move || Cow::Borrowed(values[0]));
-        let beta = b.constant(&beta, Element::F32, &[width], move || Cow::Borrowed(values[1]));
+    /// What LayerNorm does before γ and β, over the last axis of `x`: `(x − mean) / √(variance + eps)`, in FP32.
+    fn normalised(&mut self, x: &Value) -> Value {
+        let (b, axis) = (&mut self.builder, x.shape.len() - 1);
         let x = b.cast(x, Element::F32);
         let mean = b.reduce_mean(&x, axis, true);
         let centred = b.binary("Sub", &x, &mean);
@@ -129,54 +58,69 @@ impl<'a> Network<'a> {
         let variance = b.reduce_mean(&squares, axis, true);
         let variance = b.with_scalar("Add", &variance, self.geometry.family.layer_norm_eps());
         let deviation = b.unary("Sqrt", &variance);
-        let normed = b.binary("Div", &centred, &deviation);
+        b.binary("Div", &centred, &deviation)
+    }
+
+    /// The same in the precision of activations, for a [`Linear`] layer with γ and β folded in.
+    fn normed(&mut self, x: &Value) -> Value {
+        let normed = self.normalised(x);
+        self.builder.cast(&normed, self.element)
+    }
+
+    /// A whole LayerNorm over the last axis of `x`, in FP32.
+    ///
+    /// # Errors
+    /// As [`Network::tensor`].
+    pub fn layer_norm(&mut self, x: &Value, name: &str) -> Result<Value> {
+        let width = self.geometry.width;
+        let [gamma, beta] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
+        let values = [self.tensor(&gamma, width)?, self.tensor(&beta, width)?];
+        let normed = self.normalised(x);
+        let b = &mut self.builder;
+        let gamma = b.constant(&gamma, Element::F32, &[width], move || Cow::Borrowed(values[0]));
+        let beta = b.constant(&beta, Element::F32, &[width], move || Cow::Borrowed(values[1]));
         let scaled = b.binary("Mul", &normed, &gamma);
         Ok(b.binary("Add", &scaled, &beta))
     }
 
-    /// [`Network::layer_norm`], then in the precision of activations.
-    fn normed(&mut self, x: &Value, name: &str) -> Result<Value> {
-        let normed = self.layer_norm(x, name)?;
-        Ok(self.builder.cast(&normed, self.element))
-    }
-
-    /// The exact GELU, `x/2 · (1 + erf(x/√2))`, computed in FP32.
+    /// The exact GELU of `x` (FP32), `x/2 · (1 + erf(x/√2))`, in the precision of activations.
     fn gelu(&mut self, x: &Value) -> Value {
         let b = &mut self.builder;
-        let wide = b.cast(x, Element::F32);
-        let scaled = b.with_scalar("Div", &wide, std::f32::consts::SQRT_2);
+        let scaled = b.with_scalar("Div", x, std::f32::consts::SQRT_2);
         let erf = b.unary("Erf", &scaled);
         let gate = b.with_scalar("Add", &erf, 1.0);
-        let product = b.binary("Mul", &wide, &gate);
+        let product = b.binary("Mul", x, &gate);
         let half = b.with_scalar("Mul", &product, 0.5);
-        b.cast(&half, x.element)
+        b.cast(&half, self.element)
     }
 
-    /// `fc2(gelu(fc1(x))) · scale`, of the layers below `name`.
-    fn mlp(&mut self, x: &Value, name: &str, scale: f32) -> Result<Value> {
-        let hidden = self.linear(x, &format!("{name}.fc1"), self.geometry.hidden)?;
-        let hidden = self.gelu(&hidden);
-        self.some_outputs(&hidden, &Linear::whole(&format!("{name}.fc2"), self.geometry.width, scale))
+    /// `fc2(gelu(fc1(norm(x)))) · scale`, of the layers below `name`: FP32 from FP32.
+    fn mlp(&mut self, x: &Value, norm: &str, name: &str, scale: f32) -> Result<Value> {
+        let &Geometry { width, hidden, .. } = &self.geometry;
+        let normed = self.normed(x);
+        let fc1 = format!("{name}.fc1");
+        let inner = self.linear(&normed, &Linear::whole(&fc1, hidden).after(norm), Element::F32)?;
+        let inner = self.gelu(&inner);
+        self.linear(&inner, &Linear::whole(&format!("{name}.fc2"), width).times(scale), Element::F32)
     }
 
-    /// The reuse block over features of any shape `[.., C]`.
+    /// The reuse block over features of any shape `[.., C]`: FP32.
     ///
     /// # Errors
     /// As [`Network::tensor`].
     pub fn reuse(&mut self, features: &Value) -> Result<Value> {
         self.builder.scope = "reuse_block".into();
-        let normed = self.normed(features, "reuse_block.0")?;
-        self.mlp(&normed, "reuse_block.1", 1.0)
+        self.mlp(features, "reuse_block.0", "reuse_block.1", 1.0)
     }
 
-    /// Block `i` of all rows of `x`, `[B, N, C]`. Where `average` is given, the cls row of the attention enters it.
+    /// Block `i` of all rows of the residual stream `x`, `[B, N, C]` in FP32. Where `average` is given, the cls row of the attention enters it.
     ///
     /// # Errors
     /// As [`Network::tensor`].
     pub fn block(&mut self, i: usize, x: &Value, average: Option<&mut Option<Value>>) -> Result<Value> {
         let width = self.geometry.width;
         self.builder.scope = format!("blocks.{i}.attn");
-        let normed = self.normed(x, &format!("blocks.{i}.norm1"))?;
+        let normed = self.normed(x);
         let qkv = self.qkv(&normed, i, 0..3 * width)?;
         let [q, k, v] = self.builder.split(&qkv).map(|part| self.heads(&part));
         if let Some(average) = average {
@@ -193,7 +137,7 @@ impl<'a> Network<'a> {
     pub fn cls_block(&mut self, i: usize, x: &Value) -> Result<Value> {
         let width = self.geometry.width;
         self.builder.scope = format!("blocks.{i}.attn");
-        let normed = self.normed(x, &format!("blocks.{i}.norm1"))?;
+        let normed = self.normed(x);
         let cls = self.builder.slice(&normed, 1, 0..1);
         let q = self.qkv(&cls, i, 0..width)?;
         let q = self.heads(&q);
@@ -204,20 +148,14 @@ impl<'a> Network<'a> {
         self.after_attention(i, &x, &mixed)
     }
 
-    /// Some of block `i`'s queries, keys and values, with the attention's scale in the queries.
+    /// Some of block `i`'s queries, keys and values of what [`Network::normed`] gives, with the attention's scale in the queries.
     fn qkv(&mut self, x: &Value, i: usize, range: Range<usize>) -> Result<Value> {
         let width = self.geometry.width;
         let scale = (self.geometry.head_dim() as f32).sqrt().recip();
-        self.some_outputs(
-            x,
-            &Linear {
-                name: &format!("blocks.{i}.attn.qkv"),
-                outputs: 3 * width,
-                range,
-                scaled: (0..width, scale),
-                bias: self.geometry.family == Family::Deit,
-            },
-        )
+        let (name, norm) = (format!("blocks.{i}.attn.qkv"), format!("blocks.{i}.norm1"));
+        let bias = self.geometry.family == Family::Deit;
+        let layer = Linear { range, scaled: (0..width, scale), bias, ..Linear::whole(&name, 3 * width).after(&norm) };
+        self.linear(x, &layer, self.element)
     }
 
     /// `[B, N, C]` to `[B, H, N, D]`.
@@ -260,27 +198,11 @@ impl<'a> Network<'a> {
     fn after_attention(&mut self, i: usize, x: &Value, mixed: &Value) -> Result<Value> {
         let scale = 1.0 / self.geometry.family.residual_divisor();
         let proj = format!("blocks.{i}.attn.proj");
-        let added = self.some_outputs(mixed, &Linear::whole(&proj, self.geometry.width, scale))?;
+        let layer = Linear::whole(&proj, self.geometry.width).times(scale);
+        let added = self.linear(mixed, &layer, Element::F32)?;
         let x = self.builder.binary("Add", x, &added);
         self.builder.scope = format!("blocks.{i}.mlp");
-        let normed = self.normed(&x, &format!("blocks.{i}.norm2"))?;
-        let added = self.mlp(&normed, &format!("blocks.{i}.mlp"), scale)?;
+        let added = self.mlp(&x, &format!("blocks.{i}.norm2"), &format!("blocks.{i}.mlp"), scale)?;
         Ok(self.builder.binary("Add", &x, &added))
     }
-}
-
-/// `[outputs, inputs]` to `[inputs, outputs]`, each output multiplied by its factor.
-fn transposed(rows: &[f32], inputs: usize, factors: &[f32]) -> Vec<f32> {
-    /// Inputs whose rows of the result are filled together, so that a line of the cache is used whole.
-    const TILE: usize = 16;
-    let outputs = factors.len();
-    let mut out = vec![0.0; rows.len()];
-    for first in (0..inputs).step_by(TILE) {
-        for (output, (row, factor)) in rows.chunks_exact(inputs).zip(factors).enumerate() {
-            for input in first..inputs.min(first + TILE) {
-                out[input * outputs + output] = row[input] * factor;
-            }
-        }
-    }
-    out
 }

@@ -4,18 +4,20 @@
 //! What the graphs compute is what [`crate::engine::cpu`] computes, in a form that TensorRT from 8.5 on parses and fuses well:
 //! - LayerNorm and GELU are spelled out: 8.5 has neither as one operator.
 //! - `head_dim^-½` is folded into the queries' weights (exact where `head_dim` is a power of four, as in the published models), LV-ViT's
-//!   `1 / skip_lam` into the layers before the residual sums (a power of two), its batch norms into the convolutions.
+//!   `1 / skip_lam` into the layers before the residual sums (a power of two), its batch norms into the convolutions, and every LayerNorm's γ and
+//!   β into the linear layer after it.
 //! - The class attention has its own branch beside each block's attention: a second reader of the softmax would keep TensorRT from fusing
 //!   `MatMul → Softmax → MatMul` into one kernel.
 //! - Exact savings: patches are gathered before their projection, features are reused for informative cells only, and in the last block of
 //!   DeiT's fine and static graphs only the cls row is computed after keys and values.
-//! - FP16 graphs compute LayerNorm, GELU, softmax, the class attention and the logits' sum in FP32; weights and whatever lies in memory between
-//!   layers are FP16.
+//! - FP16 graphs keep the residual stream, normalisation, GELU, softmax, the class attention and the head in FP32. What the other matrix products
+//!   and convolutions read and give is FP16, and so are their weights.
 
 mod builder;
 mod file;
 mod graphs;
 mod layers;
+mod linear;
 mod patches;
 mod proto;
 

@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
+use super::Element;
 use super::builder::Value;
 use super::layers::Network;
+use super::linear::Linear;
 use crate::error::Result;
 use crate::model::Family;
 use crate::model::batch_norm;
 
 impl<'a> Network<'a> {
-    /// The embedding of every patch of `image`, `[B, 3, side, side]` in FP32, row by row, without positions: `[B, patches, C]`.
+    /// The embedding of every patch of `image`, `[B, 3, side, side]` in FP32, row by row, without positions: `[B, patches, C]`, FP32.
     ///
     /// # Errors
     /// As [`Network::tensor`].
@@ -27,10 +29,11 @@ impl<'a> Network<'a> {
         let tokens = b.convolution(&map, &weight, &bias, window, 0);
         let patches = tokens.shape[2] * tokens.shape[3];
         let tokens = b.reshape(&tokens, &[self.batch, width, patches]);
-        Ok(b.transpose(&tokens, &[0, 2, 1]))
+        let tokens = b.transpose(&tokens, &[0, 2, 1]);
+        Ok(b.cast(&tokens, Element::F32))
     }
 
-    /// The embedding of some patches of `image`: `chosen` (`[B, n]`, INT32) counts row by row in the grid of patches. `[B, n, C]`.
+    /// The embedding of some patches of `image`: `chosen` (`[B, n]`, INT32) counts row by row in the grid of patches. `[B, n, C]`, FP32.
     ///
     /// # Errors
     /// As [`Network::tensor`].
@@ -43,7 +46,7 @@ impl<'a> Network<'a> {
         let patches = b.transpose(&split, &[0, 2, 4, 1, 3, 5]);
         let patches = b.reshape(&patches, &[batch, grid * grid, channels * window * window]);
         let patches = self.gather_rows(&patches, chosen);
-        self.linear(&patches, "patch_embed.proj", self.geometry.width)
+        self.linear(&patches, &Linear::whole("patch_embed.proj", self.geometry.width), Element::F32)
     }
 
     /// Rows of `x`, `[B, rows, n]`, that `indices`, `[B, m]`, name in each picture of the batch: `[B, m, n]`.
@@ -82,15 +85,15 @@ impl<'a> Network<'a> {
         let statistics = [part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?];
         let (weight, bias) = batch_norm::fold(weight, statistics);
         let shape = [stem, channels, window, window];
-        let weight = self.owned(&format!("{name}.weight"), &shape, weight);
-        let bias = self.owned(&format!("{name}.bias"), &[stem], bias);
+        let weight = self.owned(&format!("{name}.weight"), self.element, &shape, weight);
+        let bias = self.owned(&format!("{name}.bias"), self.element, &[stem], bias);
         let map = self.builder.convolution(x, &weight, &bias, stride, window / 2);
         Ok(self.builder.unary("Relu", &map))
     }
 
-    /// A small constant that is kept until it is written, in the precision of activations.
-    fn owned(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Value {
-        self.builder.constant(name, self.element, shape, move || Cow::Owned(values.clone()))
+    /// A small constant that is kept until it is written.
+    fn owned(&mut self, name: &str, element: Element, shape: &[usize], values: Vec<f32>) -> Value {
+        self.builder.constant(name, element, shape, move || Cow::Owned(values.clone()))
     }
 
     /// For each coarse cell the four fine patches that it covers, `[g², 4]`.
@@ -107,10 +110,10 @@ impl<'a> Network<'a> {
         let cls = self.tensor("cls_token", width)?;
         let row: Vec<f32> = cls.iter().zip(position).map(|(cls, position)| cls + position).collect();
         let shape = [self.batch, 1, width];
-        Ok(self.owned("cls_token", &shape, row.repeat(self.batch)))
+        Ok(self.owned("cls_token", Element::F32, &shape, row.repeat(self.batch)))
     }
 
-    /// `pos_embed_list.{stage}`: the cls token with its row, once for each picture (`[B, 1, C]`), and the patches' rows (`[patches, C]`).
+    /// `pos_embed_list.{stage}`: the cls token with its row, once for each picture (`[B, 1, C]`), and the patches' rows (`[patches, C]`), FP32.
     ///
     /// # Errors
     /// As [`Network::tensor`].
@@ -119,6 +122,6 @@ impl<'a> Network<'a> {
         let name = format!("pos_embed_list.{stage}");
         let (cls, rest) = self.tensor(&name, (1 + patches) * width)?.split_at(width);
         let cls = self.cls(cls)?;
-        Ok((cls, self.builder.constant(&name, self.element, &[patches, width], move || Cow::Borrowed(rest))))
+        Ok((cls, self.builder.constant(&name, Element::F32, &[patches, width], move || Cow::Borrowed(rest))))
     }
 }

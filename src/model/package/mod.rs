@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 pub use labels::{parse as parse_labels, read as read_labels};
 pub use manifest::MANIFEST;
 pub(super) use manifest::Manifest;
-pub use write::{ImportOptions, import};
+pub use write::{ImportOptions, SCRATCH, import};
 
 /// Where the files of a package come from.
 pub(super) enum Files {
