@@ -175,9 +175,7 @@ fn only_a_good_engine_replaces_the_one_in_service() {
     let mut cascade = Cascade::new(engine, 2.0);
     let answer = |cascade: &mut Cascade| cascade.decide(&inputs).unwrap().fine_logits.clone();
     let expected = answer(&mut cascade);
-    for (faults, says) in
-        [("memory", "cuMemAlloc"), ("context", "createExecutionContext")]
-    {
+    for (faults, says) in [("memory", "cuMemAlloc"), ("context", "createExecutionContext")] {
         set_fault(faults);
         let error = cascade.replace_engine(open).unwrap_err().to_string();
         assert!(error.contains("the old one stays") && error.contains(says), "{error}");
