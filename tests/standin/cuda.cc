@@ -288,9 +288,10 @@ Result cuDeviceTotalMem_v2(size_t* bytes, int) {
 
 Result cuDevicePrimaryCtxRetain(void** context, int) {
     Lock lock(world().mutex);
+    if (world().lost != SUCCESS) return world().lost;
     ++world().contexts;
     *context = &device_context;
-    return world().lost;
+    return SUCCESS;
 }
 
 Result cuDevicePrimaryCtxRelease_v2(int) {
