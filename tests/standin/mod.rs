@@ -62,7 +62,7 @@ fn build() -> Result<Standin, String> {
     command.args(["-std=c++17", "-O1", "-Wall", "-Wno-deprecated-declarations", "-shared", "-fPIC"]);
     command.arg("-I").arg(&folder).arg("-I").arg(&source).arg("-isystem").arg(&headers.path);
     command.arg("-isystem").arg(source.join("../../src/engine/tensorrt/shim/cuda-stub"));
-    command.args(["cuda.cc", "nvinfer.cc", "builder.cc"].map(|file| source.join(file)));
+    command.args(["world.cc", "cuda.cc", "nvinfer.cc", "builder.cc"].map(|file| source.join(file)));
     command.arg("-o").arg(&library).arg("-ldl");
     let output = command.output().map_err(|e| format!("no C++ compiler: {}: {e}", compiler.display()))?;
     assert!(output.status.success(), "the stand-in does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
