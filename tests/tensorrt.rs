@@ -335,14 +335,20 @@ fn engines_that_are_always_wrong_are_refused_and_the_old_ones_stay() {
     }
 }
 
-/// Runs a test of [`child`] in a process of its own, on the stand-in.
-fn in_child(name: &str, package: &str, faults: &str) {
-    let Some(standin) = standin() else { return };
+/// A test of [`child`] in a process of its own, on the stand-in.
+fn child(standin: &Standin, name: &str, package: &str, faults: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--ignored", "--exact", "--nocapture", &format!("child::{name}")])
         .env("CFVIT_STANDIN_MODEL", package);
-    let ran = standin.run(standin.equip(&mut command, faults));
+    standin.equip(&mut command, faults);
+    command
+}
+
+/// Runs it; it must pass.
+fn in_child(name: &str, package: &str, faults: &str) {
+    let Some(standin) = standin() else { return };
+    let ran = standin.run(&mut child(standin, name, package, faults));
     assert!(ran.code == Some(0) && ran.stdout.contains("1 passed"), "{}{}", ran.stdout, ran.stderr);
 }
 
@@ -384,6 +390,20 @@ fn wrong_use_is_refused_and_harms_nothing() {
 #[test]
 fn the_static_baseline_is_the_cpu_engines() {
     run_child("the_static_baseline_is_the_cpu_engines", "");
+}
+
+#[test]
+fn the_stand_in_sees_what_is_wrong() {
+    let Some(standin) = standin() else { return };
+    for (name, says) in [
+        ("an_engine_is_forgotten", "blocks of memory were not freed"),
+        ("a_plan_is_run_without_addresses", "enqueueV3 without an address for coarse_image"),
+        ("an_address_has_too_little_memory", "do not fit the 16 bytes allocated there"),
+    ] {
+        let ran = standin.run_freely(&mut child(standin, name, package(), ""));
+        assert_eq!(ran.code, Some(standin::VIOLATION), "{name}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains(says), "{name}: {}", ran.stderr);
+    }
 }
 
 #[path = "standin/child.rs"]
