@@ -8,13 +8,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Job, Made};
+use super::{Failure, Job, Made, device};
 use crate::engine::Engine;
-use crate::engine::tensorrt::build::{BuildOptions, build};
-use crate::engine::tensorrt::library::Library;
-use crate::engine::tensorrt::{Flavour, cuda, device_key, target_key};
 use crate::error::{Error, Kind, Result};
-use crate::files;
 use crate::model::Model;
 use crate::model::onnx::{Graph, Precision};
 use crate::plan::DeviceKey;
@@ -63,7 +59,7 @@ pub enum Answer {
 /// The child's side: builds the plan and writes it.
 pub fn serve(order: &Order) -> Answer {
     let start = Instant::now();
-    match build_one(order) {
+    match device::build_one(order) {
         Ok(device) => {
             Answer::Built { device, seconds: start.elapsed().as_secs_f64(), peak_mib: peak_mib().unwrap_or(0) }
         }
@@ -73,40 +69,6 @@ pub fn serve(order: &Order) -> Answer {
             Answer::Failed { retry: message.contains("buildSerializedNetwork"), message }
         }
     }
-}
-
-fn build_one(order: &Order) -> Result<DeviceKey> {
-    let library = Library::open(order.target.map(|_| Flavour::Rtx))?;
-    let device = match order.target {
-        Some(target) => target_key(library, target),
-        None => device_key(library, &cuda::gpu()?),
-    };
-    let read =
-        |path: &Path| fs::read(path).map_err(|e| Error::caused(Kind::Io, format!("cannot read {}", path.display()), e));
-    let onnx = read(&order.onnx)?;
-    // A timing cache is a device's: without one there is nothing to time.
-    let cache = order.target.is_none().then(|| order.caches.join(cache_name(&device)));
-    let options = BuildOptions {
-        precision: order.precision,
-        workspace_bytes: order.workspace_mib << 20,
-        optimisation_level: order.optimisation_level,
-        compute_capability: order.target,
-    };
-    let timings = cache.as_ref().and_then(|cache| fs::read(cache).ok());
-    let built = build(library, &onnx, &options, timings.as_deref())?;
-    files::write_atomic(&order.plan, &built.plan)?;
-    if let (Some(cache), Some(bytes)) = (cache, built.timing_cache)
-        && let Err(error) = files::write_atomic(&cache, &bytes)
-    {
-        log::warn!("{error}; the next build will take as long as this one");
-    }
-    Ok(device)
-}
-
-/// One for each device and library, as none may use another's.
-fn cache_name(device: &DeviceKey) -> String {
-    let all = toml::to_string(device).unwrap_or_default();
-    format!("timing-{:.12}.cache", files::sha256(all.as_bytes()))
 }
 
 /// The most memory that this process has had so far, in MiB.
@@ -171,8 +133,7 @@ impl super::Builder for Builder {
         if self.target.is_some() {
             return Ok(None);
         }
-        crate::engine::tensorrt::open_plans(plans, &model.geometry)
-            .map(|engine| Some(Box::new(engine) as Box<dyn Engine>))
+        device::open(plans, &model.geometry).map(Some)
     }
 }
 

@@ -3,8 +3,9 @@
 //! Export → build each graph in a process of its own → compare with the CPU engine on the bundled pictures → install. Where FP16 is not exact
 //! enough, FP32 is tried; where that is not either, nothing is installed and the last good plans stay.
 
-#[cfg(feature = "tensorrt")]
 pub mod child;
+#[cfg_attr(not(feature = "tensorrt"), path = "no_device.rs")]
+mod device;
 mod pictures;
 pub mod selftest;
 
@@ -14,14 +15,15 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use device::check_built_in;
 use selftest::{Bounds, Outcome};
 
 use crate::engine::{self, Engine};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::model::onnx::{self, Graph, Options, Precision};
 use crate::model::{self, Model, package};
 use crate::plan::{self, DeviceKey, Key};
-use crate::{engine::default_threads, files};
 
 /// Less scratch space than this is not tried.
 pub const MIN_WORKSPACE_MIB: u64 = 64;
@@ -223,7 +225,7 @@ fn test(built: &BuiltPlans, precision: Precision, model: Model, builder: &mut dy
     let plans: Vec<_> = built.iter().map(|(graph, _, plan)| (*graph, plan.as_slice())).collect();
     let Some(mut candidate) = builder.open(&plans, &model)? else { return Ok(None) };
     let inputs = pictures::inputs(&model)?;
-    let mut reference = engine::open(model, Some(default_threads()))?;
+    let mut reference = engine::open(model, None)?;
     let has_static = plans.iter().any(|(graph, _)| *graph == Graph::Static);
     let outcome = selftest::run(reference.as_mut(), candidate.as_mut(), &inputs, &Bounds::of(precision), has_static);
     outcome.map(Some).map_err(|e| e.within("the self-test"))

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::print;
+use crate::build::{self, Request, child};
 use crate::error::{Error, Kind, Result};
 use crate::model::onnx::Precision;
 use crate::model::package::{self, ImportOptions};
@@ -74,21 +76,12 @@ pub fn target(text: &str) -> std::result::Result<u32, String> {
     number.filter(|number| [75, 80, 86, 89, 120].contains(number)).ok_or_else(|| expected.into())
 }
 
-/// The error of a program without TensorRT.
-#[cfg(not(feature = "tensorrt"))]
-pub fn not_built_in() -> Error {
-    let message = "this program was built without TensorRT: build it with `cargo build --release --features tensorrt`";
-    Error::new(Kind::Usage, message)
-}
-
 /// Runs the subcommand.
 ///
 /// # Errors
 /// As [`crate::build::run`], or when the checkpoint cannot become a package.
-#[cfg(feature = "tensorrt")]
 pub fn run(args: Args) -> Result<()> {
-    use super::print;
-    use crate::build::{self, Request, child};
+    build::check_built_in()?;
     let package = package_of(&args)?;
     let mut builder = child::Builder::new(&package, args.target)?;
     let request = Request {
@@ -108,16 +101,6 @@ pub fn run(args: Args) -> Result<()> {
         device.compute_capability,
         device.tensorrt
     ))
-}
-
-/// Runs the subcommand.
-///
-/// # Errors
-/// Always: this program has no TensorRT.
-#[cfg(not(feature = "tensorrt"))]
-pub fn run(args: Args) -> Result<()> {
-    let _ = (package_of, args.precision, args.workspace, args.optimisation_level, args.target, args.with_static);
-    Err(not_built_in())
 }
 
 /// The package to build in: the model's own, or the one that its checkpoint becomes.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use super::build::{PrecisionArg, target};
-use crate::error::Result;
+use super::print;
+use crate::build::child;
+use crate::error::{Error, Kind, Result};
 
 /// Build one plan (called by `cfvit build`).
 #[derive(clap::Args)]
@@ -29,10 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When standard output cannot be written.
-#[cfg(feature = "tensorrt")]
 pub fn run(args: Args) -> Result<()> {
-    use crate::build::child;
-    use crate::error::{Error, Kind};
     let answer = child::serve(&child::Order {
         onnx: args.onnx,
         plan: args.plan,
@@ -42,16 +41,5 @@ pub fn run(args: Args) -> Result<()> {
         optimisation_level: args.optimisation_level,
         target: args.target,
     });
-    super::print(serde_json::to_string(&answer).map_err(|e| Error::caused(Kind::Io, "cannot write the answer", e))?)
-}
-
-/// Runs the subcommand.
-///
-/// # Errors
-/// Always: this program has no TensorRT.
-#[cfg(not(feature = "tensorrt"))]
-pub fn run(args: Args) -> Result<()> {
-    let Args { onnx, plan, caches, precision, workspace, optimisation_level, target } = args;
-    let _ = (onnx, plan, caches, precision, workspace, optimisation_level, target);
-    Err(super::build::not_built_in())
+    print(serde_json::to_string(&answer).map_err(|e| Error::caused(Kind::Io, "cannot write the answer", e))?)
 }
