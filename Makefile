@@ -1,6 +1,9 @@
 # make demo          build, then decide on the bundled photographs with the bundled model
 # make test          every test
 # make venv          a Python with ONNX Runtime in target/venv: with it `make test` also runs the exported graphs there
+# make tensorrt-rtx  NVIDIA's TensorRT-RTX in target/tensorrt-rtx: with it `make test-tensorrt` also builds plans, on a machine without a GPU
+# make test-tensorrt the tests of everything that feature tensorrt adds
+# make check-shim    the TensorRT shim, compiled against NVIDIA's headers for x86-64 and aarch64
 # make lint          formatting, clippy, documentation: all without a warning
 # make test-aarch64  the library's and the golden tests, cross-compiled, under qemu
 # A missing toolchain is installed first where that is possible: see tools/cargo.sh.
@@ -8,7 +11,7 @@ CARGO := tools/cargo.sh
 CFVIT := $(CARGO) run --quiet --release --locked --
 PICTURES := tests/data/pictures
 
-.PHONY: demo test venv lint fmt test-aarch64 toolchain
+.PHONY: demo test venv tensorrt-rtx test-tensorrt check-shim lint fmt test-aarch64 toolchain
 .NOTPARALLEL:
 .DEFAULT_GOAL := demo
 
@@ -36,9 +39,20 @@ target/venv/ready: tests/onnx/requirements.txt
 	target/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+tensorrt-rtx:
+	@tools/tensorrt-rtx.sh
+
+test-tensorrt: toolchain
+	@export TENSORRT_INCLUDE_DIR=$$(tools/tensorrt-headers.sh) && $(CARGO) test --locked --features tensorrt --lib -- plan:: build:: engine::tensorrt:: doctor::
+	@export TENSORRT_INCLUDE_DIR=$$(tools/tensorrt-headers.sh) && $(CARGO) test --locked --features tensorrt --test build --test doctor --test tensorrt
+
+check-shim: toolchain
+	@tools/check-shim.sh
+
 lint: toolchain
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@export TENSORRT_INCLUDE_DIR=$$(tools/tensorrt-headers.sh) && $(CARGO) clippy --locked --all-targets --features tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 
 fmt: toolchain

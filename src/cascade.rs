@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, swap};
 use crate::error::Result;
 use crate::fallback::{Change, Fallback, Path};
 use crate::frame::{Choice, CoarseOutput, Inputs, Stage, Timing};
@@ -66,6 +66,14 @@ impl Cascade {
     /// The engine beneath, to run a stage by itself.
     pub fn engine_mut(&mut self) -> &mut dyn Engine {
         self.engine.as_mut()
+    }
+
+    /// Puts a newly opened engine in the place of the one in service, if it is good: see [`swap::replace`].
+    ///
+    /// # Errors
+    /// As [`swap::replace`]; the old engine goes on then.
+    pub fn replace_engine(&mut self, open: impl FnOnce() -> Result<Box<dyn Engine>>) -> Result<()> {
+        swap::replace(&mut self.engine, open)
     }
 
     /// The threshold η in force.

@@ -15,8 +15,11 @@ pub enum Kind {
     Image,
     /// A camera or picture source failed.
     Source,
-    /// An engine failed while it was computing.
+    /// An engine cannot be opened, or was given what does not fit it.
     Engine,
+    /// The device that an engine runs on failed. That engine refuses all further work; opening a new one, in a new process if need
+    /// be, may help.
+    Device,
     /// A file or device could not be read or written.
     Io,
     /// Whoever read our standard output has gone (`cfvit … | head`). Nothing failed: exit code 0, nothing printed.

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Kind, Result};
 
 /// Writes `bytes` to `path`: into a temporary file beside it, synced, then renamed, so that after a crash or a full disk the
@@ -52,6 +54,11 @@ pub fn sync_folder(path: &Path) {
         // Some file systems refuse to sync folders; the file itself is safe already.
         let _ = folder.sync_all();
     }
+}
+
+/// The SHA-256 sum of `bytes`, in lower-case hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

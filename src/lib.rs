@@ -10,6 +10,7 @@ pub mod files;
 pub mod frame;
 
 pub mod model;
+pub mod plan;
 
 pub mod engine;
 pub mod gate;
@@ -27,6 +28,8 @@ pub mod power;
 pub mod report;
 
 pub mod bench;
+pub mod build;
+pub mod doctor;
 
 pub mod pipeline;
 pub mod service;

@@ -1,7 +1,10 @@
 //! The command line: one file per subcommand, no logic of its own. Raw arguments are turned into what they mean once, here.
 
 mod bench;
+mod build;
+mod build_plan;
 mod classify;
+mod doctor;
 mod eval;
 mod export;
 mod import;
@@ -18,8 +21,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 
+use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::preprocess::MIN_CROP;
 
@@ -46,6 +51,9 @@ enum Command {
     Import(import::Args),
     Export(export::Args),
     Init(init::Args),
+    Build(build::Args),
+    BuildPlan(build_plan::Args),
+    Doctor(doctor::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -60,6 +68,9 @@ pub struct ModelArgs {
     /// Compute threads [default: one per physical core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What computes: tensorrt, cpu, or auto: TensorRT where it works, else the CPU, with a warning that says why
+    #[arg(long, value_parser = backend(), default_value = Backend::default().as_str())]
+    pub backend: Backend,
 }
 
 /// How pictures are decided; shared by the subcommands that do.
@@ -71,6 +82,12 @@ pub struct DecisionArgs {
     /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
     #[arg(long, value_name = "R", value_parser = crop, allow_negative_numbers = true)]
     pub crop: Option<f64>,
+}
+
+/// The words for a [`Backend`].
+fn backend() -> impl TypedValueParser<Value = Backend> {
+    PossibleValuesParser::new(Backend::ALL.map(Backend::as_str))
+        .map(|word| Backend::ALL.into_iter().find(|backend| backend.as_str() == word).unwrap_or_default())
 }
 
 /// A number for which `valid` holds; otherwise what was `expected`.
@@ -89,7 +106,7 @@ fn crop(text: &str) -> std::result::Result<f64, String> {
 /// Parses the command line, runs the subcommand, prints its error, and gives the exit code: 0 done, 1 failed, 2 wrong usage or
 /// configuration.
 pub fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("info");
+    let filter = env_logger::Env::default().default_filter_or("info,tensorrt=warn");
     env_logger::Builder::from_env(filter).format(log_line).init();
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
@@ -100,6 +117,9 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Init(args) => init::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
     })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{DecisionArgs, ModelArgs};
 use crate::cascade::{Cascade, Lap, Verdict};
-use crate::engine;
+use crate::engine::{self, Backend};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture, Timing};
 use crate::model::{self, Geometry, Label};
@@ -54,7 +54,9 @@ impl Session {
         let preprocess = Preprocess::new(&model.geometry, crop)?;
         let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
         let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
-        let cascade = Cascade::new(engine::open(model, args.threads)?, threshold);
+        let package = args.model.as_deref().filter(|path| path.is_dir());
+        let options = engine::Options { backend: backend(args)?, threads: args.threads, package };
+        let cascade = Cascade::new(engine::open_on(model, &options)?, threshold);
         let (picture, inputs) = Default::default();
         Ok(Self { name, labels, crop, preprocess, cascade, inputs, picture })
     }
@@ -98,6 +100,19 @@ impl Session {
             labels: &self.labels,
             cropped: self.preprocess.cropped(),
         })
+    }
+}
+
+/// The backend that `args` ask for, which `--heads` can rule out.
+fn backend(args: &ModelArgs) -> Result<Backend> {
+    let message = "--heads has no effect on plans, which are built with the package's own: `cfvit import --heads N` puts it there";
+    match (args.backend, args.heads) {
+        (Backend::TensorRt, Some(_)) => Err(Error::new(Kind::Usage, message)),
+        (Backend::Auto, Some(_)) => {
+            log::warn!("running on the CPU: {message}");
+            Ok(Backend::Cpu)
+        }
+        (backend, _) => Ok(backend),
     }
 }
 

@@ -1,6 +1,12 @@
 //! The engines: what runs the two stages. One trait, one implementation per backend.
 
 pub mod cpu;
+mod select;
+pub mod swap;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
+
+pub use select::{Backend, Options, open_on};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
@@ -18,7 +24,7 @@ pub trait Engine: Send {
     /// One coarse pass over `image` (`[3, gP, gP]`, normalised). Reuses the memory of `output`.
     ///
     /// # Errors
-    /// When `image` has another length, or the backend fails.
+    /// When `image` has another length, or the backend fails. After [`Kind::Device`] every further call fails alike.
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()>;
 
     /// One fine pass over `image` (`[3, 2gP, 2gP]`, normalised) with the cells of `choice`, reusing the last coarse pass.
@@ -78,6 +84,11 @@ pub trait Engine: Send {
         None
     }
 
+    /// Milliseconds that the last pass took by the device's own clock; `None` where the device has none, and before the first pass.
+    fn device_ms(&self) -> Option<f32> {
+        None
+    }
+
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
 }
@@ -109,4 +120,26 @@ pub fn open(model: Model, threads: Option<usize>) -> Result<Box<dyn Engine>> {
         return Err(Error::new(Kind::Usage, message));
     }
     Ok(Box::new(cpu::CpuEngine::new(model, threads)?))
+}
+
+/// Checks that `image` is `[3, side, side]`.
+fn check_image(image: &[f32], side: usize) -> Result<()> {
+    if image.len() == 3 * side * side {
+        return Ok(());
+    }
+    let found = image.len();
+    Err(Error::new(Kind::Engine, format!("the image has {found} values, expected 3×{side}×{side}")))
+}
+
+/// Checks that `choice` has as many cells as `geometry` says, all of its grid.
+fn check_choice(choice: &Choice, geometry: &Geometry) -> Result<()> {
+    let (cells, k) = (geometry.cells(), geometry.informative());
+    let mut all = choice.informative.iter().chain(&choice.kept);
+    if choice.informative.len() == k && choice.kept.len() == cells - k && all.all(|&cell| (cell as usize) < cells) {
+        return Ok(());
+    }
+    let found = (choice.informative.len(), choice.kept.len());
+    let expected = (k, cells - k);
+    let message = format!("the choice holds {found:?} cells, expected {expected:?}, all below {cells}");
+    Err(Error::new(Kind::Engine, message))
 }

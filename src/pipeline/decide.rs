@@ -9,7 +9,7 @@ use super::Prepare;
 use super::slot::{Outcome, Slot};
 use crate::cascade::{Cascade, Lap};
 use crate::episode::Episode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Inputs, Stage, Timing};
 use crate::report::{Record, Recorder, Records};
 
@@ -41,7 +41,7 @@ impl Decider {
     /// Decides frames until none come or `limit` of them are decided.
     ///
     /// # Errors
-    /// The engine's, when it failed [`MAX_ENGINE_FAILURES`] times in a row.
+    /// The engine's, when it failed [`MAX_ENGINE_FAILURES`] times in a row, or once for good ([`Kind::Device`]).
     pub(super) fn run(&mut self, slot: &Slot, limit: Option<u64>) -> Result<()> {
         let (mut pictures, mut engine) = (Episode::default(), Episode::default());
         let mut decided = 0;
@@ -71,6 +71,9 @@ impl Decider {
                         log::error!("the engine failed on {}: {error}", frame.name);
                     }
                     slot.finish(frame, Outcome::Failed);
+                    if error.kind() == Kind::Device {
+                        return Err(error.within("the engine's device failed"));
+                    }
                     if engine.failures() >= MAX_ENGINE_FAILURES {
                         return Err(error.within(format!("the engine failed on {MAX_ENGINE_FAILURES} frames in a row")));
                     }

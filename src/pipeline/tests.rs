@@ -28,6 +28,8 @@ enum Fate {
     Unfit,
     /// The engine fails.
     EngineError,
+    /// The engine's device fails.
+    DeviceError,
     /// The engine panics.
     EnginePanic,
     /// The source fails for good.
@@ -112,6 +114,9 @@ impl Engine for Puppet {
         let is = |fate: Fate| image[0] == f32::from(fate as u8);
         if is(Fate::EngineError) {
             return Err(Error::new(Kind::Engine, "out of magic"));
+        }
+        if is(Fate::DeviceError) {
+            return Err(Error::new(Kind::Device, "off the bus"));
         }
         assert!(!is(Fate::EnginePanic), "engine panic, as planned");
         output.logits.clear();
@@ -268,6 +273,14 @@ fn an_engine_may_fail_now_and_then_but_not_for_ever() {
     assert_eq!(error.kind(), Kind::Engine);
     assert!(error.to_string().contains("10 frames in a row: out of magic"), "{error}");
     assert_eq!(outcome.summary.whole.tally.decided, 3);
+}
+
+#[test]
+fn a_device_that_fails_ends_the_run_at_once() {
+    let outcome = play(&[Fate::Coarse, Fate::DeviceError, Fate::Coarse], Pace::Pull).run();
+    let error = outcome.result.unwrap_err();
+    assert!(error.kind() == Kind::Device && error.to_string().ends_with("off the bus"), "{error}");
+    assert_eq!(outcome.summary.whole.tally.decided, 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::memory::{Matrix, View};
 use super::pool::Pool;
 use super::trunk::{Rows, Size, Stage, Trunk};
 use super::weights::Weights;
-use crate::engine::{Engine, FineFrame};
+use crate::engine::{Engine, FineFrame, check_choice, check_image};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather::fine_patches;
@@ -206,26 +206,6 @@ impl CpuEngine {
             self.logits(false, at, logits);
         }
     }
-
-    fn check_image(&self, image: &[f32], side: usize) -> Result<()> {
-        if image.len() == 3 * side * side {
-            return Ok(());
-        }
-        let found = image.len();
-        Err(Error::new(Kind::Engine, format!("the image has {found} values, expected 3×{side}×{side}")))
-    }
-
-    fn check_choice(&self, choice: &Choice) -> Result<()> {
-        let (cells, k) = (self.geometry.cells(), self.geometry.informative());
-        let mut all = choice.informative.iter().chain(&choice.kept);
-        if choice.informative.len() == k && choice.kept.len() == cells - k && all.all(|&cell| (cell as usize) < cells) {
-            return Ok(());
-        }
-        let found = (choice.informative.len(), choice.kept.len());
-        let expected = (k, cells - k);
-        let message = format!("the choice holds {found:?} cells, expected {expected:?}, all below {cells}");
-        Err(Error::new(Kind::Engine, message))
-    }
 }
 
 /// That a pass is asked for as many results as images, and for no more than there is room for.
@@ -256,7 +236,7 @@ impl Engine for CpuEngine {
 
     fn coarse_batch(&mut self, images: &[&[f32]], outputs: &mut [CoarseOutput]) -> Result<()> {
         check_batch(images.len(), outputs.len(), MAX_IMAGES)?;
-        images.iter().try_for_each(|image| self.check_image(image, self.geometry.coarse_side()))?;
+        images.iter().try_for_each(|image| check_image(image, self.geometry.coarse_side()))?;
         let (n, cells, tokens) = (images.len(), self.geometry.cells(), self.geometry.coarse_tokens());
         self.ready = 0;
         if n > self.memory.coarse.images {
@@ -296,8 +276,8 @@ impl Engine for CpuEngine {
 
     fn fine_batch(&mut self, frames: &[FineFrame<'_>], logits: &mut [Vec<f32>]) -> Result<()> {
         for frame in frames {
-            self.check_image(frame.image, self.geometry.fine_side())?;
-            self.check_choice(frame.choice)?;
+            check_image(frame.image, self.geometry.fine_side())?;
+            check_choice(frame.choice, &self.geometry)?;
         }
         if frames.iter().any(|frame| frame.slot >= self.ready) {
             return Err(Error::new(Kind::Engine, "a fine pass needs the coarse pass of the same frame before it"));
@@ -322,7 +302,7 @@ impl Engine for CpuEngine {
     }
 
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
-        self.check_image(image, self.geometry.fine_side())?;
+        check_image(image, self.geometry.fine_side())?;
         let (tokens, patches) = (self.geometry.full_tokens(), 4 * self.geometry.cells());
         let size = Size { images: 1, tokens, side: self.geometry.fine_side(), patches };
         let full = self.full.take().unwrap_or_else(|| Stage::new(&self.geometry, &self.weights, size));

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 pub use labels::{parse as parse_labels, read as read_labels};
 pub use manifest::MANIFEST;
 pub(super) use manifest::Manifest;
-pub use write::{ImportOptions, import};
+pub use write::{ImportOptions, SCRATCH, import};
 
 /// Where the files of a package come from.
 pub(super) enum Files {
@@ -137,6 +137,18 @@ pub(super) fn open(files: &Files, heads: Option<usize>) -> Result<(Model, Detail
         about: manifest.about,
     };
     Ok((model, details))
+}
+
+/// The SHA-256 sum of the weights of the package in `folder`, as its manifest says. The file itself is not read.
+///
+/// # Errors
+/// [`Kind::Model`] when the folder is no package or its manifest is damaged.
+pub fn weights_sha256(folder: &Path) -> Result<String> {
+    let read = read_manifest(&Files::folder(folder)).and_then(|manifest| {
+        let sum = manifest.sha256.get(&manifest.weights).map(|sum| sum.to_ascii_lowercase());
+        sum.ok_or_else(|| Error::new(Kind::Model, format!("{MANIFEST}: `[sha256]` lacks `{}`", manifest.weights)))
+    });
+    read.map_err(|e| e.within(format!("cannot read {}", folder.display())))
 }
 
 fn read_manifest(files: &Files) -> Result<Manifest> {

@@ -16,7 +16,9 @@ use crate::error::{Error, Kind, Result};
 const WEIGHTS: &str = "model.safetensors";
 const LABELS: &str = "labels.txt";
 /// What a build adds for one device; it belongs to the weights and goes with them.
-const BUILT: [&str; 2] = ["plan", "onnx"];
+const BUILT: [&str; 3] = ["plan", "onnx", "bad"];
+/// What the temporary folders of a build begin with; one that was killed leaves its own.
+pub const SCRATCH: &str = ".build-";
 
 /// What `cfvit import` may change on the way.
 ///
@@ -117,7 +119,8 @@ fn keep_foreign_files(old: &Path, new: &Path) -> Result<()> {
     for entry in fs::read_dir(old).map_err(|e| io_error("read", old, e))? {
         let entry = entry.map_err(|e| io_error("read", old, e))?;
         let (from, to) = (entry.path(), new.join(entry.file_name()));
-        let built = from.extension().is_some_and(|e| BUILT.iter().any(|b| e == *b));
+        let built = from.extension().is_some_and(|e| BUILT.iter().any(|b| e == *b))
+            || entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes());
         if built || to.exists() {
             continue;
         }

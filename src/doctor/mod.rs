@@ -1,0 +1,119 @@
+//! `cfvit doctor`: what this machine has of what the program can use, and what to do about what is missing. Looking never fails.
+
+mod board;
+mod gpu;
+
+use std::path::{Path, PathBuf};
+
+use crate::power;
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There, and works.
+    Good,
+    /// Not there; the program does without.
+    Absent,
+    /// There, and does not work.
+    Bad,
+}
+
+impl State {
+    /// `"ok"`, `"-"` or `"!"`
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Good => "ok",
+            State::Absent => "-",
+            State::Bad => "!",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked for.
+    pub what: String,
+    /// How it stands.
+    pub state: State,
+    /// What was found.
+    pub found: String,
+    /// What to do, where something can be done.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn new(what: &str, state: State, found: impl Into<String>) -> Self {
+        Self { what: what.into(), state, found: found.into(), advice: None }
+    }
+
+    fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+/// Looks at everything: the machine beneath `root` (`/`), the GPU and its libraries, and the engine packages in `packages`.
+pub fn examine(root: &Path, packages: &[PathBuf]) -> Vec<Finding> {
+    let (mut findings, device) = gpu::examine();
+    findings.push(board::l4t(root));
+    findings.push(board::power_mode(root));
+    findings.push(power_meter(root));
+    findings.extend(board::cameras(root));
+    findings.extend(packages.iter().map(|package| gpu::package(package, device.as_ref())));
+    if packages.is_empty() {
+        findings.push(
+            Finding::new("engine package", State::Absent, "none in engines/; the bundled model is inside the program")
+                .advice("`cfvit build --model CHECKPOINT` makes one, with engines for this GPU"),
+        );
+    }
+    findings
+}
+
+/// The packages beneath the folder `engines`, in the order of their names.
+pub fn packages_in(engines: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = engines.read_dir() else { return Vec::new() };
+    let folders = entries.flatten().map(|entry| entry.path());
+    let mut found: Vec<_> = folders.filter(|path| path.join(crate::model::package::MANIFEST).is_file()).collect();
+    found.sort();
+    found
+}
+
+fn power_meter(root: &Path) -> Finding {
+    match power::open(&root.join("sys")) {
+        Some(meter) => Finding::new("power meter", State::Good, meter.describe()),
+        None => Finding::new("power meter", State::Absent, "none that can be read; energy will not be reported")
+            .advice("on a PC, RAPL's energy_uj must be readable by this user; a Jetson's INA3221 is readable by all"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_machine_is_described_without_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let findings = examine(root.path(), &[root.path().join("none")]);
+        let of = |what: &str| findings.iter().find(|finding| finding.what == what).unwrap();
+        for what in ["L4T", "power mode", "power meter", "camera"] {
+            assert_eq!(of(what).state, State::Absent, "{what}");
+        }
+        let package = findings.last().unwrap();
+        assert!(package.found.contains("manifest.toml"), "{package:?}");
+        assert_eq!(package.state, State::Bad);
+    }
+
+    #[test]
+    fn packages_are_folders_with_a_manifest() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "empty"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        for name in ["b", "a"] {
+            std::fs::write(root.path().join(name).join("manifest.toml"), "").unwrap();
+        }
+        assert_eq!(packages_in(root.path()), [root.path().join("a"), root.path().join("b")]);
+        assert!(packages_in(&root.path().join("none")).is_empty());
+    }
+}
