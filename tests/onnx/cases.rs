@@ -93,7 +93,7 @@ struct FixtureCase {
     image: String,
 }
 
-/// The golden fixtures below `root` (relative to the package), the first picture of each. None, with a printed line, where `root` is absent.
+/// The golden fixtures below `root` (relative to the package), each with all of its pictures at once. None, with a printed line, where `root` is absent.
 pub fn golden(root: &str) -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
     let Ok(entries) = std::fs::read_dir(&root) else {
@@ -103,17 +103,17 @@ pub fn golden(root: &str) -> Vec<Case> {
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     folders.sort();
     assert!(!folders.is_empty(), "{} holds no fixture", root.display());
-    folders.iter().map(|folder| fixture(folder, 1)).collect()
+    folders.iter().map(|folder| fixture(folder, None)).collect()
 }
 
 /// A fixture of each family with three pictures at a time.
 pub fn batches() -> [Case; 2] {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
-    ["deit-7", "lvvit-7"].map(|name| fixture(&root.join(name), 3))
+    ["deit-7", "lvvit-7"].map(|name| fixture(&root.join(name), Some(3)))
 }
 
-/// The first `count` pictures of a fixture.
-fn fixture(folder: &Path, count: usize) -> Case {
+/// The first `count` pictures of a fixture, or all.
+fn fixture(folder: &Path, count: Option<usize>) -> Case {
     let expected = std::fs::read(folder.join("expected.json")).unwrap();
     let Fixture { model, cases } = serde_json::from_slice(&expected).unwrap();
     let model = model::open(Some(&folder.join("checkpoint.pth")), Some(model.num_heads)).unwrap();
@@ -121,6 +121,7 @@ fn fixture(folder: &Path, count: usize) -> Case {
         let stem = Path::new(&case.image).file_stem().unwrap().to_str().unwrap();
         picture(&folder.join("images").join(format!("{stem}.crop.png")))
     };
+    let count = count.unwrap_or(cases.len());
     let pictures: Vec<Picture> = cases[..count].iter().map(crop).collect();
     let name = folder.file_name().unwrap().to_string_lossy();
     Case::new(format!("{name}, batch {count}"), model, &pictures, true)

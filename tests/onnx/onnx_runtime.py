@@ -19,6 +19,9 @@ except ImportError:
 
 # By what lies between the layers: of logits, and of the class attention, relative to its maximum.
 TOLERANCE = {"tensor(float)": (1e-4, 1e-5), "tensor(float16)": (2e-2, 1e-2)}
+# FP16's logits may instead be off by this share of the largest one: a random fixture's reach 9, of which rounding the weights alone costs
+# 0.2 %. The answers must be the same in any case.
+LARGE = {"tensor(float)": 0.0, "tensor(float16)": 4e-3}
 
 
 def session(path):
@@ -37,12 +40,15 @@ def read(folder, value):
 
 
 def run(graph, folder, given):
-    """All outputs by name, from the values `given` or else the folder's files; also the largest difference of the logits."""
+    """All outputs by name, from the values `given` or else the folder's files; also the largest difference of the logits, the largest
+    logit, and whether the answers are the same."""
     inputs = {v.name: given[v.name] if v.name in given else read(folder, v) for v in graph.get_inputs()}
     names = [v.name for v in graph.get_outputs()]
     outputs = dict(zip(names, graph.run(names, inputs)))
     logits = next(v for v in graph.get_outputs() if v.name.endswith("_logits"))
-    return outputs, float(np.abs(outputs[logits.name] - read(folder, logits)).max())
+    found, expected = outputs[logits.name], read(folder, logits)
+    same = np.array_equal(found.argmax(1), expected.argmax(1))
+    return outputs, (float(np.abs(found - expected).max()), float(np.abs(expected).max()), same)
 
 
 def chosen(attention, count):
@@ -61,9 +67,11 @@ def check(folder):
     informative = next(v for v in fine.get_inputs() if v.name == "informative")
     same = np.array_equal(chosen(attention, informative.shape[1]), read(folder, informative))
     off = float(np.abs(attention - expected).max() / expected.max())
-    tolerance, attention_tolerance = TOLERANCE[next(v.type for v in coarse.get_outputs() if v.name == "coarse_features")]
-    good = same and off <= attention_tolerance and all(d <= tolerance for d in differences.values())  # NaN is never good
-    shown = ", ".join(f"{name} {d:.1e}" for name, d in differences.items())
+    kind = next(v.type for v in coarse.get_outputs() if v.name == "coarse_features")
+    tolerance, attention_tolerance = TOLERANCE[kind]
+    near = all(d <= max(tolerance, LARGE[kind] * largest) and answers for d, largest, answers in differences.values())
+    good = same and off <= attention_tolerance and near  # NaN is never good
+    shown = ", ".join(f"{name} {d:.1e} of {largest:.1f}{'' if answers else ' OTHER ANSWERS'}" for name, (d, largest, answers) in differences.items())
     cells = "the same" if same else "OTHER"
     print(f"{'ok' if good else 'WRONG'}  {folder.name}: logits differ by {shown}, class attention by {off:.1e}; {cells} cells", flush=True)
     return good
