@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cfvit::cascade::Cascade;
 use cfvit::engine::tensorrt::build::{BuildOptions, build};
+use cfvit::engine::tensorrt::execution::Execution;
 use cfvit::engine::tensorrt::library::Library;
+use cfvit::engine::tensorrt::runtime::{Device, DeviceBuffer};
 use cfvit::engine::tensorrt::{self, cuda};
 use cfvit::engine::{self, Backend, Engine, Options};
 use cfvit::error::{Kind, Result};
@@ -173,11 +175,9 @@ fn only_a_good_engine_replaces_the_one_in_service() {
     let engine = open().unwrap();
     let inputs = hard(engine.as_ref());
     let mut cascade = Cascade::new(engine, 2.0);
-    let mut answer = |cascade: &mut Cascade| cascade.decide(&inputs).unwrap().fine_logits.clone();
+    let answer = |cascade: &mut Cascade| cascade.decide(&inputs).unwrap().fine_logits.clone();
     let expected = answer(&mut cascade);
-    for (faults, says) in
-        [("memory", "cuMemAlloc"), ("deserialize", "deserializeCudaEngine"), ("context", "createExecutionContext")]
-    {
+    for (faults, says) in [("memory", "cuMemAlloc"), ("context", "createExecutionContext")] {
         set_fault(faults);
         let error = cascade.replace_engine(open).unwrap_err().to_string();
         assert!(error.contains("the old one stays") && error.contains(says), "{error}");
@@ -221,4 +221,36 @@ fn wrong_use_is_refused_and_harms_nothing() {
     choice.informative[0] = 0;
     engine.fine(&inputs.fine, &choice, &mut logits).unwrap();
     assert!(logits.iter().all(|x| x.is_finite()));
+}
+
+#[test]
+#[ignore = "breaks the stand-in's rules on purpose"]
+fn an_engine_is_forgotten() {
+    std::mem::forget(open().unwrap());
+}
+
+/// The coarse plan, loaded and not bound to any memory.
+fn unbound(library: &'static Library) -> Execution {
+    let device = tensorrt::device_key(library, &cuda::gpu().unwrap());
+    let plan = plan::load(&package(), Graph::Coarse, &device).unwrap();
+    Execution::load(library, plan.bytes()).unwrap()
+}
+
+#[test]
+#[ignore = "breaks the stand-in's rules on purpose"]
+fn a_plan_is_run_without_addresses() {
+    let device = Device::open().unwrap();
+    let mut execution = unbound(Library::open(None).unwrap());
+    // SAFETY: not sound on a GPU: the addresses are missing, which the stand-in must see before it does anything.
+    let _ = device.run(|| unsafe { execution.enqueue(device.stream()) });
+}
+
+#[test]
+#[ignore = "breaks the stand-in's rules on purpose"]
+fn an_address_has_too_little_memory() {
+    let device = Device::open().unwrap();
+    let mut execution = unbound(Library::open(None).unwrap());
+    let small = DeviceBuffer::zeroed(&device, 16).unwrap();
+    // SAFETY: not sound on a GPU: the memory is too small, which the stand-in must see.
+    let _ = unsafe { execution.set_address(onnx::COARSE_IMAGE, small.address()) };
 }

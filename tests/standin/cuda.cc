@@ -4,156 +4,17 @@
 //
 // Faults are switched on by CFVIT_STANDIN_FAULT: init, count, pinned, memory, capture, lost (see standin_fault), and those of nvinfer.cc.
 
-#include "standin.h"
+#include "world.h"
 
-#include <chrono>
-#include <cstdarg>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <set>
-#include <string>
-#include <unistd.h>
 #include <utility>
-#include <vector>
 
 namespace {
-
-using Result = int;
-using Address = unsigned long long;
-
-constexpr Result SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_CONTEXT = 201, NOT_READY = 600,
-                 ILLEGAL_ADDRESS = 700, CAPTURE_INVALIDATED = 901;
-
-using Clock = std::chrono::steady_clock;
-
-struct Work {
-    StandinWork work;
-    explicit Work(StandinWork work) : work(work) {}
-    Work(const Work&) = delete;
-    ~Work() { work.drop(work.state); }
-};
-
-struct Event {
-    bool recorded = false, done = false;
-    Clock::time_point time;
-};
-
-// Exactly one of: work, an event to be recorded.
-struct Entry {
-    std::shared_ptr<Work> work;
-    bool in_graph;
-    Event* event;
-};
-
-struct Graph {
-    std::vector<std::shared_ptr<Work>> nodes;
-};
-
-struct Block {
-    size_t bytes;
-    bool pinned, mapped;
-};
-
-// Leaked on purpose: the check at the end of the process must outlive every static.
-struct World {
-    std::recursive_mutex mutex;
-    std::map<uintptr_t, Block> blocks;
-    std::set<StandinStream*> streams;
-    std::set<Event*> events;
-    std::set<Graph*> graphs, executables;
-    std::map<std::string, size_t> counts;
-    std::map<std::string, long> live;
-    std::string faults;
-    std::map<std::string, size_t> asked;  // since `faults` changed
-    long contexts = 0;
-    Result lost = SUCCESS;
-};
-
-World& world() {
-    static World* world = new World;
-    return *world;
-}
-
-using Lock = std::lock_guard<std::recursive_mutex>;
 
 int device_context;
 thread_local void* current = nullptr;
-
-}  // namespace
-
-struct StandinStream {
-    std::vector<Entry> queue;
-    std::unique_ptr<Graph> capture;
-};
-
-extern "C" {
-
-void standin_violation(const char* format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    std::fprintf(stderr, "STAND-IN VIOLATION: ");
-    std::vfprintf(stderr, format, arguments);
-    std::fprintf(stderr, "\n");
-    va_end(arguments);
-    std::fflush(stderr);
-    _exit(77);
-}
-
-bool standin_fault(const char* name) {
-    const char* faults = std::getenv("CFVIT_STANDIN_FAULT");
-    if (!faults) return false;
-    Lock lock(world().mutex);
-    if (world().faults != faults) {
-        world().faults = faults;
-        world().asked.clear();
-    }
-    const size_t ask = ++world().asked[name];
-    std::string rest(faults), wanted(name);
-    for (size_t start = 0; start <= rest.size();) {
-        const size_t end = std::min(rest.find(',', start), rest.size());
-        const std::string fault = rest.substr(start, end - start);
-        start = end + 1;
-        if (fault == wanted) return true;
-        if (fault.rfind(wanted + ":", 0) == 0 && std::strtoul(fault.c_str() + wanted.size() + 1, nullptr, 10) == ask) return true;
-    }
-    return false;
-}
-
-void standin_called(const char* name) {
-    Lock lock(world().mutex);
-    ++world().counts[name];
-}
-
-size_t standin_count(const char* name) {
-    Lock lock(world().mutex);
-    const auto found = world().counts.find(name);
-    return found == world().counts.end() ? 0 : found->second;
-}
-
-void standin_live(const char* kind, int change) {
-    Lock lock(world().mutex);
-    world().live[kind] += change;
-}
-
-void standin_check_memory(const void* address, size_t bytes, const char* who) {
-    Lock lock(world().mutex);
-    const uintptr_t start = reinterpret_cast<uintptr_t>(address);
-    auto block = world().blocks.upper_bound(start);
-    if (block == world().blocks.begin()) standin_violation("%s: %p is no device memory", who, address);
-    --block;
-    if (start + bytes > block->first + block->second.bytes)
-        standin_violation("%s: %zu bytes at %p do not fit the %zu bytes allocated there", who, bytes, address, block->second.bytes);
-    if (block->second.pinned && !block->second.mapped) standin_violation("%s: %p is pinned memory that is not mapped", who, address);
-}
-
-}  // extern "C"
-
-namespace {
 
 // Every call but the first ones needs a current context, and fails once the device is lost.
 Result begin(const char* name, bool needs_context = true) {
@@ -207,25 +68,6 @@ void* allocate(size_t bytes, Block block) {
     std::memset(memory, 0xA5, bytes);
     world().blocks[reinterpret_cast<uintptr_t>(memory)] = block;
     return memory;
-}
-
-__attribute__((destructor)) void at_the_end() {
-    World& all = world();
-    Lock lock(all.mutex);
-    if (const char* path = std::getenv("CFVIT_STANDIN_COUNTS")) {
-        if (FILE* file = std::fopen(path, "w")) {
-            for (const auto& [name, count] : all.counts) std::fprintf(file, "%s %zu\n", name.c_str(), count);
-            std::fclose(file);
-        }
-    }
-    if (!all.blocks.empty()) standin_violation("%zu blocks of memory were not freed", all.blocks.size());
-    if (!all.streams.empty()) standin_violation("%zu streams were not destroyed", all.streams.size());
-    if (!all.events.empty()) standin_violation("%zu events were not destroyed", all.events.size());
-    if (!all.graphs.empty()) standin_violation("%zu graphs were not destroyed", all.graphs.size());
-    if (!all.executables.empty()) standin_violation("%zu executable graphs were not destroyed", all.executables.size());
-    if (all.contexts != 0) standin_violation("the device's context is still held %ld times", all.contexts);
-    for (const auto& [kind, count] : all.live)
-        if (count != 0) standin_violation("%ld objects of kind %s were not destroyed", count, kind.c_str());
 }
 
 }  // namespace
@@ -288,9 +130,10 @@ Result cuDeviceTotalMem_v2(size_t* bytes, int) {
 
 Result cuDevicePrimaryCtxRetain(void** context, int) {
     Lock lock(world().mutex);
+    if (world().lost != SUCCESS) return world().lost;
     ++world().contexts;
     *context = &device_context;
-    return world().lost;
+    return SUCCESS;
 }
 
 Result cuDevicePrimaryCtxRelease_v2(int) {

@@ -62,7 +62,7 @@ fn build() -> Result<Standin, String> {
     command.args(["-std=c++17", "-O1", "-Wall", "-Wno-deprecated-declarations", "-shared", "-fPIC"]);
     command.arg("-I").arg(&folder).arg("-I").arg(&source).arg("-isystem").arg(&headers.path);
     command.arg("-isystem").arg(source.join("../../src/engine/tensorrt/shim/cuda-stub"));
-    command.args(["cuda.cc", "nvinfer.cc", "builder.cc"].map(|file| source.join(file)));
+    command.args(["world.cc", "cuda.cc", "nvinfer.cc", "builder.cc"].map(|file| source.join(file)));
     command.arg("-o").arg(&library).arg("-ldl");
     let output = command.output().map_err(|e| format!("no C++ compiler: {}: {e}", compiler.display()))?;
     assert!(output.status.success(), "the stand-in does not compile:\n{}", String::from_utf8_lossy(&output.stderr));
@@ -139,10 +139,17 @@ impl Standin {
 
     /// Runs a `command` that was equipped. It must keep the stand-in's rules.
     pub fn run(&self, command: &mut Command) -> Ran {
+        let ran = self.run_freely(command);
+        let kept = ran.code != Some(VIOLATION) && !ran.stderr.contains("STAND-IN VIOLATION");
+        assert!(kept, "{}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    /// Runs a `command` that was equipped and may break the stand-in's rules.
+    pub fn run_freely(&self, command: &mut Command) -> Ran {
         let counts = tempfile::NamedTempFile::new().unwrap();
         let Output { status, stdout, stderr } = command.env("CFVIT_STANDIN_COUNTS", counts.path()).output().unwrap();
         let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
-        assert!(status.code() != Some(VIOLATION) && !stderr.contains("STAND-IN VIOLATION"), "{stdout}{stderr}");
         let counts = std::fs::read_to_string(counts.path()).unwrap();
         let count = |line: &str| line.rsplit_once(' ').map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
         Ran { code: status.code(), stdout, stderr, counts: counts.lines().filter_map(count).collect() }

@@ -1,4 +1,4 @@
-// What the two halves of the stand-in share: libcuda.so.1 (cuda.cc) and libnvinfer.so (nvinfer.cc).
+// What the two halves of the stand-in share: libcuda.so.1 (cuda.cc, world.cc) and libnvinfer.so (nvinfer.cc, builder.cc).
 #pragma once
 
 #include <cstddef>
@@ -25,9 +25,8 @@ void standin_check_memory(const void* address, size_t bytes, const char* who);
 // Nth that asks.
 bool standin_fault(const char* name);
 
-// Counts a call; the counts are written to CFVIT_STANDIN_COUNTS at the end, `name number` a line, and told by `standin_count`.
+// Counts a call; the counts are written to CFVIT_STANDIN_COUNTS at the end, `name number` a line.
 void standin_called(const char* name);
-size_t standin_count(const char* name);
 
 // Objects that must be gone at the end of the process: `change` is 1 for a new one, -1 for one that goes.
 void standin_live(const char* kind, int change);

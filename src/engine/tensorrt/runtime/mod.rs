@@ -15,6 +15,7 @@ mod stage;
 
 use buffers::Buffers;
 pub use device::Device;
+pub use memory::DeviceBuffer;
 use stage::Stage;
 
 use super::execution::Execution;
