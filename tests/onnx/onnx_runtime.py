@@ -26,6 +26,7 @@ def session(path):
         onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # other tests run at the same time
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -164,7 +164,7 @@ impl Initializer<'_> {
 
     fn out_of_range(&self, value: f32) -> Error {
         let message = format!(
-            "{}: the value {value} does not fit FP16, which ends at {}: export with --precision fp32",
+            "{}: the value {value} (with what is folded in) does not fit FP16, which ends at {}: export with --precision fp32",
             self.name,
             f16::MAX
         );
