@@ -30,7 +30,7 @@ impl DeviceKey {
     /// The first difference to `other`, as a person would say it: what, ours, theirs.
     fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let fields = [
-            ("TensorRT", &self.tensorrt, &other.tensorrt),
+            ("the library", &self.tensorrt, &other.tensorrt),
             ("GPU", &self.gpu, &other.gpu),
             ("compute capability", &self.compute_capability, &other.compute_capability),
             ("L4T", &self.l4t, &other.l4t),

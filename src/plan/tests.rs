@@ -66,7 +66,11 @@ fn every_field_of_the_device_counts_and_both_values_are_named() {
         load(&package, Graph::Coarse, &other).unwrap_err().to_string()
     };
     for (edit, built, found) in [
-        ((|d| d.tensorrt = "TensorRT 10.13.3.9".into()) as fn(&mut DeviceKey), "10.3.0.30", "10.13.3.9"),
+        (
+            (|d| d.tensorrt = "TensorRT 10.13.3.9".into()) as fn(&mut DeviceKey),
+            "built for the library TensorRT 10.3.0.30",
+            "TensorRT 10.13.3.9",
+        ),
         (|d| d.driver = "13.0".into(), "12.6", "13.0"),
         (|d| d.l4t = "36.5.0".into(), "36.4.3", "36.5.0"),
         (|d| d.gpu = "Orin Nano".into(), "GPU Orin", "Orin Nano"),

@@ -4,19 +4,39 @@
 
 #include "support.h"
 
+#include <map>
+
 namespace {
 
 #if HAS_PROGRESS
+// Phases are nested, and begin and end on several threads.
 class Progress final : public nvinfer1::IProgressMonitor {
 public:
     explicit Progress(CfvitTrtProgress tell) : tell_(tell) {}
-    void phaseStart(char const *phase, char const *, int32_t steps) noexcept override { steps_ = steps, tell_(phase, 0, steps); }
-    bool stepComplete(char const *phase, int32_t step) noexcept override { return tell_(phase, step + 1, steps_) != 0; }
+    void phaseStart(char const *phase, char const *, int32_t steps) noexcept override { remember(phase, steps), tell_(phase, 0, steps); }
+    bool stepComplete(char const *phase, int32_t step) noexcept override { return tell_(phase, step + 1, steps(phase)) != 0; }
     void phaseFinish(char const *phase) noexcept override { tell_(phase, 0, 0); }
 
 private:
+    void remember(char const *phase, int32_t steps) noexcept {
+        try {
+            std::lock_guard<std::mutex> lock(mutex_);
+            steps_[phase] = steps;
+        } catch (...) { // no memory for a name: its steps are told without their number
+        }
+    }
+    int32_t steps(char const *phase) noexcept {
+        try {
+            std::lock_guard<std::mutex> lock(mutex_);
+            auto const found = steps_.find(phase);
+            return found == steps_.end() ? 0 : found->second;
+        } catch (...) {
+            return 0;
+        }
+    }
     CfvitTrtProgress tell_;
-    std::atomic<int32_t> steps_{0};
+    std::mutex mutex_;
+    std::map<std::string, int32_t> steps_;
 };
 #endif
 

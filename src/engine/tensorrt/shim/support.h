@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #if defined(TRT_MAJOR_RTX)
 #define FLAVOUR CFVIT_TRT_RTX
@@ -94,9 +95,10 @@ public:
         std::lock_guard<std::mutex> lock(mutex_);
         first_.clear();
     }
-    std::string first() {
+    // The first error since the last call of this or of forget.
+    std::string take_first() {
         std::lock_guard<std::mutex> lock(mutex_);
-        return first_;
+        return std::exchange(first_, std::string());
     }
 
 private:
@@ -125,7 +127,7 @@ thread_local std::string last_message_text;
 
 int32_t fail(char const *message) noexcept {
     try {
-        std::string why = logger().first();
+        std::string why = logger().take_first();
         last_message_text = why.empty() ? std::string(message) : std::string(message) + ": " + why;
     } catch (...) {
         last_message_text.clear();
