@@ -68,7 +68,8 @@ fn verify(stage: &mut Stage, device: &Device, buffers: &mut Buffers) -> Result<O
 /// What is too different between `found` and `expected`, of the same length; `None` where they agree. A NaN agrees with nothing.
 fn difference(found: &[f32], expected: &[f32]) -> Option<String> {
     let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-    let agree = |a: f32, b: f32| (a - b).abs() <= TOLERANCE * largest;
+    // An infinite bound would allow everything.
+    let agree = |a: f32, b: f32| (a - b).is_finite() && (a - b).abs() <= TOLERANCE * largest;
     let at = found.iter().zip(expected).position(|(&a, &b)| !agree(a, b))?;
     Some(format!("[{at}] is {} instead of {}", found[at], expected[at]))
 }
