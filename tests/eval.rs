@@ -70,12 +70,13 @@ fn a_damaged_picture_is_named_skipped_and_makes_the_exit_code_1() {
 
 #[test]
 fn wrong_usage_is_exit_code_2_and_says_what_was_expected() {
-    let pictures = root().join("tests/data/pictures");
+    let (pictures, folder) = (root().join("tests/data/pictures"), tempfile::tempdir().unwrap());
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
     for (arguments, dir, expected) in [
         (&["--threshold", "-0.1"][..], pictures.as_path(), "a number from 0 upward"),
         (&["--sweep", "--threshold", "0.5"], &pictures, "cannot be used with"),
         (&["--crop", "1.5"], &pictures, "0.01 to 1"),
-        (&[], &root().join("src"), "hold no pictures"),
+        (&[], folder.path(), "hold no pictures"),
         (&[], &root().join("tests/data/pictures/n01440764"), "holds no folders"),
     ] {
         let output = eval(arguments, dir).assert().code(2);
