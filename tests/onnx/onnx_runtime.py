@@ -21,7 +21,7 @@ except ImportError:
 TOLERANCE = {"tensor(float)": (1e-4, 1e-5), "tensor(float16)": (2e-2, 1e-2)}
 # FP16's logits may instead be off by this share of the largest one: a random fixture's reach 9, of which rounding the weights alone costs
 # 0.2 %. The answers must be the same in any case.
-LARGE = {"tensor(float)": 0.0, "tensor(float16)": 4e-3}
+LARGE = {"tensor(float)": 0.0, "tensor(float16)": 5e-3}
 
 
 def session(path):

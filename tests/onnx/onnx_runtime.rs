@@ -77,9 +77,7 @@ fn check(cases: &[Case]) {
 
 #[test]
 fn golden_models() {
-    let mut cases = cases::golden("tests/data/golden");
-    cases.extend(cases::batches());
-    check(&cases);
+    check(&cases::golden("tests/data/golden"));
 }
 
 #[test]
