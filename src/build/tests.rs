@@ -56,25 +56,13 @@ impl Builder for Double {
         if job.workspace_mib > self.memory_mib {
             return Err(Failure { error: Error::new(Kind::Engine, "out of memory"), retry: true });
         }
-        Ok(Made { plan: name.into_bytes(), device: device(), seconds: 1.0, peak_mib: 2 })
+        Ok(Made { plan: name.into_bytes(), device: DeviceKey::sample(), seconds: 1.0, peak_mib: 2 })
     }
 
     fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>> {
         let Some([fp16, fp32]) = self.errors else { return Ok(None) };
         let error = if plans[0].1.starts_with(b"coarse fp16") { fp16 } else { fp32 };
         Ok(Some(Box::new(Wrong { engine: CpuEngine::new(model.clone(), 1)?, error })))
-    }
-}
-
-fn device() -> DeviceKey {
-    DeviceKey {
-        tensorrt: "TensorRT 10.3.0.30".into(),
-        driver: "12.6".into(),
-        l4t: "36.4.3".into(),
-        gpu: "Orin".into(),
-        compute_capability: "8.7".into(),
-        sm_count: 8,
-        shim_abi: 1,
     }
 }
 
@@ -92,7 +80,7 @@ fn build(request: &Request, double: &mut Double) -> (Result<Report>, String) {
 }
 
 fn installed(package: &Path) -> [Vec<u8>; 2] {
-    let plans = plan::load_all(package, &device()).unwrap();
+    let plans = plan::load_all(package, &DeviceKey::sample()).unwrap();
     [plans.coarse.bytes().to_vec(), plans.fine.bytes().to_vec()]
 }
 
@@ -108,7 +96,7 @@ fn exact_engines_are_installed_in_the_precision_asked_for() {
     assert!(lines.contains("self-test passed: 24 passes"), "{lines}");
     assert_eq!(installed(&request.package), [&b"coarse fp16 512"[..], b"fine fp16 512"]);
     assert_eq!(fs::read_dir(&request.package).unwrap().count(), 7, "three files of the model, two graphs, two plans");
-    let key = plan::load(&request.package, Graph::Fine, &device()).unwrap().key;
+    let key = plan::load(&request.package, Graph::Fine, &DeviceKey::sample()).unwrap().key;
     assert_eq!(key.onnx_sha256, files::sha256(&fs::read(request.package.join("fine.onnx")).unwrap()));
     assert_eq!(key.options, "workspace 512 MiB, optimisation level default");
 }

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::print;
+use super::{PrecisionArg, print};
 use crate::build::{self, Request, child};
 use crate::error::{Error, Kind, Result};
-use crate::model::onnx::Precision;
 use crate::model::package::{self, ImportOptions};
 use crate::model::{self, Model};
 
@@ -49,24 +48,6 @@ pub struct Args {
     /// The package's folder, where the model is a checkpoint [default: engines/NAME]
     #[arg(long, value_name = "PACKAGE")]
     out: Option<PathBuf>,
-}
-
-/// A number format on the command line.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum PrecisionArg {
-    /// Half the size, the fastest
-    Fp16,
-    /// As exact as the CPU engine
-    Fp32,
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Self {
-        match precision {
-            PrecisionArg::Fp16 => Precision::Fp16,
-            PrecisionArg::Fp32 => Precision::Fp32,
-        }
-    }
 }
 
 /// Parses `sm86`.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::build::{PrecisionArg, target};
+use super::PrecisionArg;
+use super::build::target;
 use super::print;
 use crate::build::child;
 use crate::error::{Error, Kind, Result};

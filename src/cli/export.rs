@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::print;
+use super::{PrecisionArg, print};
 use crate::error::{Error, Kind, Result};
 use crate::model;
 use crate::model::onnx::{self, Binding, Graph, MAX_BATCH, Options, Precision};
@@ -39,23 +39,12 @@ pub struct Args {
     out: PathBuf,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum PrecisionArg {
-    /// Half the size, for GPUs; islands of 32-bit floats where 16 would lose too much
-    Fp16,
-    /// As exact as the CPU engine
-    Fp32,
-}
-
 /// Runs the subcommand.
 ///
 /// # Errors
 /// As [`model::open`] and [`onnx::export_to_file`], or when the folder cannot be made.
 pub fn run(args: Args) -> Result<()> {
-    let precision = match args.precision {
-        PrecisionArg::Fp16 => Precision::Fp16,
-        PrecisionArg::Fp32 => Precision::Fp32,
-    };
+    let precision = Precision::from(args.precision);
     let options = Options { precision, batch: args.batch as usize };
     let model = model::open(args.model.as_deref(), args.heads)?;
     let shown = args.out.display();

@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::model::onnx::Precision;
 use crate::preprocess::MIN_CROP;
 
 /// Classify pictures and camera frames with a vision transformer that thinks twice only when it must.
@@ -88,6 +89,24 @@ pub struct DecisionArgs {
 fn backend() -> impl TypedValueParser<Value = Backend> {
     PossibleValuesParser::new(Backend::ALL.map(Backend::as_str))
         .map(|word| Backend::ALL.into_iter().find(|backend| backend.as_str() == word).unwrap_or_default())
+}
+
+/// A number format on the command line.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum PrecisionArg {
+    /// Half the size and the fastest, with islands of 32-bit floats where 16 would lose too much
+    Fp16,
+    /// As exact as the CPU engine
+    Fp32,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::Fp16 => Precision::Fp16,
+            PrecisionArg::Fp32 => Precision::Fp32,
+        }
+    }
 }
 
 /// A number for which `valid` holds; otherwise what was `expected`.

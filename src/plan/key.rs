@@ -27,6 +27,20 @@ pub struct DeviceKey {
 }
 
 impl DeviceKey {
+    /// A device for tests.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        Self {
+            tensorrt: "TensorRT 10.3.0.30".into(),
+            driver: "12.6".into(),
+            l4t: "36.4.3".into(),
+            gpu: "Orin".into(),
+            compute_capability: "8.7".into(),
+            sm_count: 8,
+            shim_abi: 1,
+        }
+    }
+
     /// The first difference to `other`, as a person would say it: what, ours, theirs.
     fn difference(&self, other: &Self) -> Option<(&'static str, String, String)> {
         let fields = [

@@ -7,18 +7,6 @@ use crate::model::onnx::Graph;
 use crate::model::package::{self, ImportOptions};
 use crate::model::{self};
 
-fn device() -> DeviceKey {
-    DeviceKey {
-        tensorrt: "TensorRT 10.3.0.30".into(),
-        driver: "12.6".into(),
-        l4t: "36.4.3".into(),
-        gpu: "Orin".into(),
-        compute_capability: "8.7".into(),
-        sm_count: 8,
-        shim_abi: 1,
-    }
-}
-
 /// A package of the bundled model with both plans installed.
 fn installed(folder: &Path) -> std::path::PathBuf {
     let package = folder.join("engine");
@@ -38,7 +26,7 @@ fn plans(package: &Path, coarse: &[u8], fine: &[u8]) -> Vec<(Graph, Key, Vec<u8>
             onnx_sha256: "0".into(),
             weights_sha256: weights_sha256.clone(),
             program: env!("CARGO_PKG_VERSION").into(),
-            device: device(),
+            device: DeviceKey::sample(),
         };
         (graph, key, bytes.to_vec())
     };
@@ -49,10 +37,10 @@ fn plans(package: &Path, coarse: &[u8], fine: &[u8]) -> Vec<(Graph, Key, Vec<u8>
 fn what_is_installed_is_loaded_and_no_temporary_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let package = installed(folder.path());
-    let loaded = load_all(&package, &device()).unwrap();
+    let loaded = load_all(&package, &DeviceKey::sample()).unwrap();
     assert_eq!((loaded.coarse.bytes(), loaded.fine.bytes()), (&b"coarse bytes"[..], &b"fine bytes"[..]));
     assert!(loaded.full.is_none());
-    assert_eq!(state(&package, &device()).unwrap(), loaded.coarse.key);
+    assert_eq!(state(&package, &DeviceKey::sample()).unwrap(), loaded.coarse.key);
     assert_eq!(fs::read_dir(&package).unwrap().count(), 5);
 }
 
@@ -61,7 +49,7 @@ fn every_field_of_the_device_counts_and_both_values_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let package = installed(folder.path());
     let change = |edit: fn(&mut DeviceKey)| {
-        let mut other = device();
+        let mut other = DeviceKey::sample();
         edit(&mut other);
         load(&package, Graph::Coarse, &other).unwrap_err().to_string()
     };
@@ -82,7 +70,7 @@ fn every_field_of_the_device_counts_and_both_values_are_named() {
         assert!(message.contains(built) && message.contains(&format!("expected {found}")), "{message}");
         assert!(message.contains(&format!("`cfvit build --model {}`", package.display())), "{message}");
     }
-    assert!(load_all(&package, &device()).is_ok(), "a wrong key is no damage: the plan stays");
+    assert!(load_all(&package, &DeviceKey::sample()).is_ok(), "a wrong key is no damage: the plan stays");
 }
 
 #[test]
@@ -102,16 +90,16 @@ fn damage_anywhere_is_noticed_and_put_aside_and_the_other_plan_stays() {
     damaged.extend([0, 13, whole.len() - 1].map(flipped));
     for bytes in damaged {
         fs::write(&file, &bytes).unwrap();
-        let message = load(&package, Graph::Coarse, &device()).unwrap_err().to_string();
+        let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
         assert!(message.contains("damaged") && message.contains("coarse.plan.bad"), "{message}");
         assert!(!file.exists());
         assert_eq!(fs::read(package.join("coarse.plan.bad")).unwrap(), bytes);
-        assert!(load(&package, Graph::Fine, &device()).is_ok());
+        assert!(load(&package, Graph::Fine, &DeviceKey::sample()).is_ok());
     }
-    let missing = load(&package, Graph::Coarse, &device()).unwrap_err().to_string();
+    let missing = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(missing.contains("coarse.plan: not built yet") && missing.contains("cfvit build"), "{missing}");
     install(&package, &plans(&package, b"coarse bytes", b"fine bytes")).unwrap();
-    assert!(load_all(&package, &device()).is_ok());
+    assert!(load_all(&package, &DeviceKey::sample()).is_ok());
 }
 
 #[test]
@@ -122,18 +110,18 @@ fn plans_of_two_builds_other_weights_or_another_graph_are_refused() {
     let old = fs::read(&coarse).unwrap();
     install(&package, &plans(&package, b"coarse bytes 2", b"fine bytes 2")).unwrap();
     fs::write(&coarse, &old).unwrap();
-    let message = load_all(&package, &device()).unwrap_err().to_string();
+    let message = load_all(&package, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(message.contains("fine.plan: of another build"), "{message}");
-    assert!(state(&package, &device()).is_err());
+    assert!(state(&package, &DeviceKey::sample()).is_err());
 
     fs::copy(&fine, &coarse).unwrap();
-    let message = load(&package, Graph::Coarse, &device()).unwrap_err().to_string();
+    let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(message.contains("built for the graph fine, expected coarse"), "{message}");
 
     let mut other = plans(&package, b"c", b"f");
     other[0].1.weights_sha256 = "other".into();
     install(&package, &other).unwrap();
-    let message = load(&package, Graph::Coarse, &device()).unwrap_err().to_string();
+    let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(message.contains("weights of sha256 other, expected "), "{message}");
 }
 
@@ -143,7 +131,7 @@ fn a_plan_that_anybody_can_write_is_not_loaded() {
     let package = installed(folder.path());
     let file = path(&package, Graph::Coarse);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    let message = load(&package, Graph::Coarse, &device()).unwrap_err().to_string();
+    let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(message.contains("written by everybody"), "{message}");
 }
 
@@ -154,7 +142,7 @@ fn a_failed_installation_leaves_the_old_plans() {
     // A folder where the temporary file of the second plan would be.
     fs::create_dir(crate::files::beside(&path(&package, Graph::Fine))).unwrap();
     assert!(install(&package, &plans(&package, b"new", b"new")).is_err());
-    assert_eq!(load_all(&package, &device()).unwrap().coarse.bytes(), b"coarse bytes");
+    assert_eq!(load_all(&package, &DeviceKey::sample()).unwrap().coarse.bytes(), b"coarse bytes");
 }
 
 proptest::proptest! {
