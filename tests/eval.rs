@@ -73,7 +73,8 @@ fn wrong_usage_is_exit_code_2_and_says_what_was_expected() {
     let (pictures, folder) = (root().join("tests/data/pictures"), tempfile::tempdir().unwrap());
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     for (arguments, dir, expected) in [
-        (&["--threshold", "-0.1"][..], pictures.as_path(), "a number from 0 upward"),
+        (&["--threshold", "-0.1"][..], pictures.as_path(), "a number from 0 to 2"),
+        (&["--threshold", "60"], &pictures, "0.6 is 60 %"),
         (&["--sweep", "--threshold", "0.5"], &pictures, "cannot be used with"),
         (&["--crop", "1.5"], &pictures, "0.01 to 1"),
         (&[], folder.path(), "hold no pictures"),

@@ -9,7 +9,16 @@ use crate::error::{Error, Kind, Result};
 /// The folder that `uri` names: a plain path as it is, `file:///path` with its `%20`s undone.
 pub(super) fn folder(uri: &OsStr) -> Result<PathBuf> {
     let Some((scheme, rest)) = uri.to_str().and_then(split) else {
-        return Ok(PathBuf::from(uri));
+        let path = PathBuf::from(uri);
+        if uri.as_encoded_bytes().starts_with(b"/dev/v") {
+            // /dev/video0, /dev/v4l/by-id/…; /dev/shm is a folder like others.
+            let message = format!(
+                "cannot open source `{}`: this version reads no camera, only a folder's path or file:///path",
+                path.display()
+            );
+            return Err(Error::new(Kind::Usage, message));
+        }
+        return Ok(path);
     };
     if !scheme.eq_ignore_ascii_case("file") {
         let message = format!("cannot open source `{scheme}://{rest}`: expected a folder's path or file:///path");
@@ -72,7 +81,7 @@ mod tests {
 
     #[test]
     fn other_schemes_are_refused_by_name_and_told_what_works() {
-        for uri in ["v4l2:///dev/video0", "rtsp://camera/1", "file://relative/dir", "file://"] {
+        for uri in ["/dev/video0", "v4l2:///dev/video0", "rtsp://camera/1", "file://relative/dir", "file://"] {
             let error = of(uri).unwrap_err();
             assert_eq!(error.kind(), Kind::Usage);
             assert!(error.to_string().contains(uri) && error.to_string().contains("file:///path"), "{error}");

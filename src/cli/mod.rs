@@ -114,8 +114,9 @@ fn number<T: FromStr>(text: &str, valid: impl Fn(&T) -> bool, expected: &str) ->
     text.parse().ok().filter(valid).ok_or_else(|| format!("expected {expected}"))
 }
 
+/// Up to 2, so that 60 for 60 % is an error and not a camera that always refines.
 fn threshold(text: &str) -> std::result::Result<f32, String> {
-    number(text, |eta: &f32| eta.is_finite() && *eta >= 0.0, "a number from 0 upward")
+    number(text, |eta| (0.0..=2.0).contains(eta), "a number from 0 to 2 (0.6 is 60 %; above 1 always refines)")
 }
 
 fn crop(text: &str) -> std::result::Result<f64, String> {
