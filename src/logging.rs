@@ -145,8 +145,12 @@ mod tests {
             println!("skipped: RUST_LOG is set, and stands above every level");
             return;
         }
-        assert!(enabled(LevelFilter::Info, "cfvit::x", Level::Info) && !enabled(LevelFilter::Info, "tensorrt", Level::Info));
+        assert!(
+            enabled(LevelFilter::Info, "cfvit::x", Level::Info) && !enabled(LevelFilter::Info, "tensorrt", Level::Info)
+        );
         assert!(enabled(LevelFilter::Debug, "tensorrt", Level::Info));
-        assert!(!enabled(LevelFilter::Error, "tensorrt", Level::Warn) && !enabled(LevelFilter::Warn, "cfvit", Level::Info));
+        assert!(
+            !enabled(LevelFilter::Error, "tensorrt", Level::Warn) && !enabled(LevelFilter::Warn, "cfvit", Level::Info)
+        );
     }
 }

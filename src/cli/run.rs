@@ -129,11 +129,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Opens the model, its engine, the sources and the meter.
-fn open(
-    args: &Args,
-    settings: &Settings,
-    records: Option<(Target, Option<Rotation>)>,
-) -> Result<(Common, Pipeline)> {
+fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotation>)>) -> Result<(Common, Pipeline)> {
     let (common, mut cascade, labels) = Common::open(settings, args.model.heads)?;
     let cameras = settings.cameras.0.iter().map(|camera| common.camera(camera, settings)).collect::<Result<_>>()?;
     if settings.gate.static_fallback {

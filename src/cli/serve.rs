@@ -29,12 +29,7 @@ impl Common {
     /// As [`Session::open`].
     pub fn open(settings: &Settings, heads: Option<usize>) -> Result<(Self, Cascade, Vec<String>)> {
         let model = &settings.model;
-        let args = ModelArgs {
-            model: model.path.clone(),
-            heads,
-            threads: model.threads,
-            backend: model.backend,
-        };
+        let args = ModelArgs { model: model.path.clone(), heads, threads: model.threads, backend: model.backend };
         // The threshold is each camera's own, so here it is the model's.
         let session = Session::open(&args, &DecisionArgs { threshold: None, crop: model.crop })?;
         let common = Self { geometry: *session.geometry(), crop: session.crop, threshold: session.threshold() };

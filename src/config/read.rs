@@ -120,9 +120,10 @@ impl Source<'_> {
                 Backend::ALL.into_iter().find(|backend| value.as_str() == Some(backend.as_str()))
             })
         })?;
-        let threads = self.key("model.threads", &raw.threads, "a whole number from 1 to 256, or \"auto\"", |value| {
-            or_word(value, "auto", |value| whole(value, 1..=256).map(|threads| threads as usize))
-        })?;
+        let threads =
+            self.key("model.threads", &raw.threads, "a whole number from 1 to 256, or \"auto\"", |value| {
+                or_word(value, "auto", |value| whole(value, 1..=256).map(|threads| threads as usize))
+            })?;
         let crop = self.key("model.crop", &raw.crop, "a number from 0.01 to 1, or \"model\"", |value| {
             or_word(value, "model", |value| number(value, MIN_CROP..=1.0))
         })?;
@@ -135,14 +136,16 @@ impl Source<'_> {
     }
 
     fn gate(&self, raw: &Gate) -> Result<GateSettings> {
-        let threshold = self.key("gate.threshold", &raw.threshold, "a number from 0 to 2 (0.6 is 60 %), or \"model\"", |value| {
-            or_word(value, "model", threshold)
-        })?;
-        let fallback = self.key("gate.fallback", &raw.fallback, "\"static\" or \"none\"", |value| match value.as_str() {
-            Some("static") => Some(true),
-            Some("none") => Some(false),
-            _ => None,
-        })?;
+        let threshold =
+            self.key("gate.threshold", &raw.threshold, "a number from 0 to 2 (0.6 is 60 %), or \"model\"", |value| {
+                or_word(value, "model", threshold)
+            })?;
+        let fallback =
+            self.key("gate.fallback", &raw.fallback, "\"static\" or \"none\"", |value| match value.as_str() {
+                Some("static") => Some(true),
+                Some("none") => Some(false),
+                _ => None,
+            })?;
         Ok(GateSettings { threshold: threshold.flatten(), static_fallback: fallback.unwrap_or_default() })
     }
 

@@ -10,7 +10,8 @@ fn parse(text: &str) -> Result<Settings> {
 
 /// The shipped file with every key uncommented: a line that begins with `#` and a key or a section, without a space between.
 fn uncommented() -> String {
-    let is_key = |rest: &str| rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let is_key =
+        |rest: &str| rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
     let line = |line: &'static str| line.strip_prefix('#').filter(|rest| is_key(rest)).unwrap_or(line);
     SHIPPED.lines().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -33,10 +34,14 @@ fn the_shipped_file_says_the_defaults_commented_and_uncommented() {
 #[test]
 fn what_a_file_leaves_out_is_the_default() {
     assert_eq!(parse("").unwrap(), Settings::default());
-    let settings = parse("[gate]\nthreshold = 1\n[[camera]]\nname = \"a\"\nsource = \"/pictures\"\nrepeat = true\n").unwrap();
+    let settings =
+        parse("[gate]\nthreshold = 1\n[[camera]]\nname = \"a\"\nsource = \"/pictures\"\nrepeat = true\n").unwrap();
     assert_eq!(settings.gate.threshold, Some(1.0));
     assert_eq!(settings.cameras.0, [CameraSettings { repeat: true, ..CameraSettings::new("a", "/pictures") }]);
-    assert_eq!(Settings { gate: GateSettings::default(), cameras: Cameras::default(), ..settings }, Settings::default());
+    assert_eq!(
+        Settings { gate: GateSettings::default(), cameras: Cameras::default(), ..settings },
+        Settings::default()
+    );
 }
 
 /// Each with the line and what the error must say.
@@ -50,7 +55,11 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[model]\nthreads = 0", 2, "model.threads: expected a whole number from 1 to 256, or \"auto\", found 0"),
         ("[model]\nthreads = 2.5", 2, "found 2.5"),
         ("[model]\ncrop = 1.1", 2, "model.crop"),
-        ("[gate]\nthreshold = 60", 2, "gate.threshold: expected a number from 0 to 2 (0.6 is 60 %), or \"model\", found 60"),
+        (
+            "[gate]\nthreshold = 60",
+            2,
+            "gate.threshold: expected a number from 0 to 2 (0.6 is 60 %), or \"model\", found 60",
+        ),
         ("[gate]\nthreshold = nan", 2, "found nan"),
         ("[gate]\nfallback = true", 2, "gate.fallback: expected \"static\" or \"none\", found true"),
         ("[gate]\ntreshold = 0.5", 2, "unknown field `treshold`, expected `threshold` or `fallback`"),
@@ -67,8 +76,16 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[[camera]]\nname = \"0123456789012345678901234567890123\"\nsource = \"/x\"", 2, "camera.name"),
         ("[[camera]]\nname = \"a\"\nsource = 1", 3, "camera.source: expected a device, URI or folder, found 1"),
         (&format!("{camera}{camera}"), 5, "two cameras are called \"a\""),
-        ("[[camera]]\nname = \"a\"\nsource = \"/dev/video0\"\n[[camera]]\nname = \"b\"\nsource = \"/dev/video0\"", 6, "/dev/video0"),
-        (&format!("{camera}threshold = -0.1"), 4, "camera.threshold: expected a number from 0 to 2, or \"gate\", found -0.1"),
+        (
+            "[[camera]]\nname = \"a\"\nsource = \"/dev/video0\"\n[[camera]]\nname = \"b\"\nsource = \"/dev/video0\"",
+            6,
+            "/dev/video0",
+        ),
+        (
+            &format!("{camera}threshold = -0.1"),
+            4,
+            "camera.threshold: expected a number from 0 to 2, or \"gate\", found -0.1",
+        ),
         (&format!("{camera}fps = 0"), 4, "camera.fps: expected frames per second"),
         (&format!("{camera}repeat = 1"), 4, "camera.repeat: expected true or false, found 1"),
         (&format!("{camera}colour = 1"), 4, "unknown field `colour`"),
@@ -80,7 +97,11 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[records]\nmax_mib = 0", 2, "records.max_mib: expected a whole number from 1"),
         ("[records]\nkeep_files = -1", 2, "records.keep_files"),
         ("[power]\nidle_s = 1e9", 2, "power.idle_s: expected seconds from 0 to 600"),
-        ("[log]\nlevel = \"loud\"", 2, "log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\""),
+        (
+            "[log]\nlevel = \"loud\"",
+            2,
+            "log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",
+        ),
         ("[log", 1, ""),
         ("[log]\nlevel =", 2, ""),
     ] {
@@ -116,21 +137,50 @@ fn what_cannot_be_changed_in_a_running_service_is_named() {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    let camera = ("[A-Za-z0-9_-]{1,32}", "[^\\x00]{1,20}", prop::option::of(0f32..=2.0), prop::option::of(0.001f64..=1000.0), any::<bool>())
-        .prop_map(|(name, source, threshold, fps, repeat)| CameraSettings { name, source: source.into(), threshold, fps, repeat });
+    let camera = (
+        "[A-Za-z0-9_-]{1,32}",
+        "[^\\x00]{1,20}",
+        prop::option::of(0f32..=2.0),
+        prop::option::of(0.001f64..=1000.0),
+        any::<bool>(),
+    )
+        .prop_map(|(name, source, threshold, fps, repeat)| CameraSettings {
+            name,
+            source: source.into(),
+            threshold,
+            fps,
+            repeat,
+        });
     let model = (prop::option::of("[^\\x00]{1,20}"), prop::option::of(1usize..=256), prop::option::of(0.01f64..=1.0));
-    let rest = (0f32..=0.999, 0f32..=1.0, prop::option::of("\\PC{1,20}"), 1u64..=1000, 1u32..=1000, 0f64..=600.0, 0usize..5);
+    let rest =
+        (0f32..=0.999, 0f32..=1.0, prop::option::of("\\PC{1,20}"), 1u64..=1000, 1u32..=1000, 0f64..=600.0, 0usize..5);
     (model, prop::option::of(0f32..=2.0), any::<bool>(), prop::collection::vec(camera, 1..4), rest).prop_map(
-        |((path, threads, crop), threshold, static_fallback, mut cameras, (factor, hysteresis, records, max_mib, keep_files, idle_s, level))| {
+        |(
+            (path, threads, crop),
+            threshold,
+            static_fallback,
+            mut cameras,
+            (factor, hysteresis, records, max_mib, keep_files, idle_s, level),
+        )| {
             for (number, camera) in cameras.iter_mut().enumerate() {
-                (camera.name, camera.source) = (format!("c{number}"), format!("{number}{}", camera.source.display()).into());
+                (camera.name, camera.source) =
+                    (format!("c{number}"), format!("{number}{}", camera.source.display()).into());
             }
             Settings {
-                model: ModelSettings { path: path.filter(|path| path != "bundled").map(PathBuf::from), threads, crop, ..ModelSettings::default() },
+                model: ModelSettings {
+                    path: path.filter(|path| path != "bundled").map(PathBuf::from),
+                    threads,
+                    crop,
+                    ..ModelSettings::default()
+                },
                 gate: GateSettings { threshold, static_fallback },
                 cameras: Cameras(cameras),
                 report: ReportSettings { interval_s: 0.5, smoothing: Smoothing { factor, hysteresis } },
-                records: RecordsSettings { path: records.filter(|path| path != "none").map(PathBuf::from), max_mib, keep_files },
+                records: RecordsSettings {
+                    path: records.filter(|path| path != "none").map(PathBuf::from),
+                    max_mib,
+                    keep_files,
+                },
                 power: PowerSettings { idle_s },
                 log: LogSettings { level: LEVELS[level].1 },
             }

@@ -143,8 +143,13 @@ impl Pipeline {
             reporter: Reporter::new(started, energy)?,
         };
         supervisor.running.extend(supervisor.meter.as_ref().map(|_| Thread::Power));
-        let core =
-            Core { cascade: self.cascade, labels, records: records.clone(), inputs: Inputs::default(), line: Vec::new() };
+        let core = Core {
+            cascade: self.cascade,
+            labels,
+            records: records.clone(),
+            inputs: Inputs::default(),
+            line: Vec::new(),
+        };
         let mut decider = Decider { seats: Vec::new(), commands: taken, observers: self.observers, core };
         for camera in self.cameras {
             supervisor.join(camera)?;
@@ -193,5 +198,7 @@ fn capture(source: &mut dyn Source, slots: &Slots, camera: CameraId, stop: &Stop
     Ok(())
 }
 
+#[cfg(test)]
+mod cameras_tests;
 #[cfg(test)]
 mod tests;

@@ -148,7 +148,9 @@ impl Supervisor {
         let cameras: Vec<(String, Line)> = self
             .cameras
             .iter_mut()
-            .filter_map(|row| self.slots.look(row.id).map(|look| (row.name.clone(), row.reporter.whole(end, look.tally))))
+            .filter_map(|row| {
+                self.slots.look(row.id).map(|look| (row.name.clone(), row.reporter.whole(end, look.tally)))
+            })
             .collect();
         let summary = Summary {
             whole: self.reporter.whole(end, tally, self.cameras.iter().map(|row| &row.reporter)),
@@ -301,7 +303,8 @@ impl Supervisor {
         {
             log::error!("camera {} is lost for good: {error}; the other cameras go on", row.name);
         }
-        result.map_err(|error| if self.cameras.len() > 1 { error.within(format!("camera {}", row.name)) } else { error })
+        result
+            .map_err(|error| if self.cameras.len() > 1 { error.within(format!("camera {}", row.name)) } else { error })
     }
 
     /// Asks all threads to end and waits for them, but not for ever.

@@ -15,7 +15,7 @@ use crate::power::Reading;
 
 /// What happens to one frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fate {
+pub(super) enum Fate {
     /// The coarse stage is sure.
     Coarse,
     /// The fine stage is asked.
@@ -43,7 +43,7 @@ enum Fate {
 }
 
 /// Plays fates; each frame's picture tells its fate.
-struct Script {
+pub(super) struct Script {
     fates: Vec<Fate>,
     next: usize,
     pace: Pace,
@@ -174,7 +174,7 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
 }
 
 /// A camera without smoothing, at a threshold between sure and unsure.
-fn camera(name: &str, source: impl Source + 'static) -> Camera {
+pub(super) fn camera(name: &str, source: impl Source + 'static) -> Camera {
     Camera {
         name: name.to_owned(),
         source: Box::new(source),
@@ -190,7 +190,7 @@ fn camera(name: &str, source: impl Source + 'static) -> Camera {
     }
 }
 
-fn cascade(after_source: Option<Arc<AtomicBool>>) -> Cascade {
+pub(super) fn cascade(after_source: Option<Arc<AtomicBool>>) -> Cascade {
     let geometry = Geometry {
         family: Family::Deit,
         grid: 2,

@@ -139,7 +139,8 @@ mod tests {
     use super::*;
 
     fn line() -> Line {
-        let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, ..Tally::default() };
+        let tally =
+            Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, ..Tally::default() };
         let latency = Percentiles { count: 20, p50_ms: 10.04, p95_ms: 20.0, p99_ms: 30.0, max_ms: 31.0 };
         let energy = Energy { mean_mw: 5000.0, energy_mj: 10_000.0 };
         Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy) }
@@ -164,7 +165,8 @@ mod tests {
     fn a_summary_tells_where_every_frame_went() {
         let count = RecordsCount { written: 19, dropped: 1 };
         let records = Some(("out.jsonl".to_owned(), count));
-        let summary = Summary { whole: line(), cameras: Vec::new(), meter: Some("INA3221, VDD_IN".to_owned()), records };
+        let summary =
+            Summary { whole: line(), cameras: Vec::new(), meter: Some("INA3221, VDD_IN".to_owned()), records };
         let text = summary.to_string();
         for says in
             ["captured   30 frames in 2.00 s", "in flight  1", "5 of 20 decisions (25.0 %)", "19 written to out.jsonl"]

@@ -9,8 +9,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::rotate::{Rotating, Rotation};
 use super::Records;
+use super::rotate::{Rotating, Rotation};
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
 
@@ -262,7 +262,10 @@ mod tests {
         records.push(b"{}\n");
         records.push(b"{}\n");
         records.close();
-        Writer::open(Target::File("/dev/full".into()), Some(Rotation { max_bytes: 1, keep: 1 })).unwrap().run(&records).unwrap();
+        Writer::open(Target::File("/dev/full".into()), Some(Rotation { max_bytes: 1, keep: 1 }))
+            .unwrap()
+            .run(&records)
+            .unwrap();
         assert_eq!(records.count(), RecordsCount { written: 0, dropped: 2 });
     }
 

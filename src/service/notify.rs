@@ -83,7 +83,8 @@ impl Notifier {
     /// The configuration was read again, and refused where there is an error.
     pub fn reloaded(&self, refused: Option<&str>) {
         self.with(|state| {
-            state.refused = refused.map(|error| format!("the new configuration is refused, the old one is in force: {error}"));
+            state.refused =
+                refused.map(|error| format!("the new configuration is refused, the old one is in force: {error}"));
             let line = state.line();
             match state.ready {
                 true => state.tell(&[NotifyState::Ready, NotifyState::Status(&line)]),
