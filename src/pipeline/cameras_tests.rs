@@ -248,8 +248,11 @@ fn a_change_of_a_run_that_is_over_is_refused() {
     assert!(control.apply(change).unwrap_err().to_string().contains("nothing was changed"));
 }
 
+/// Camera, stage, threshold, and how many logits another fine pass gave.
+type Seen = (String, Stage, f32, usize);
+
 /// Raises the threshold of one camera, notes every decision, and runs the fine stage where the coarse one answered.
-struct Audit(Arc<Mutex<Vec<(String, Stage, f32, usize)>>>);
+struct Audit(Arc<Mutex<Vec<Seen>>>);
 
 impl Observer for Audit {
     fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
