@@ -38,8 +38,12 @@ use crate::service::StopOnSignals;
     cfvit run --source photos --jsonl - | jq .name"
 )]
 pub struct Args {
-    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one
-    #[arg(long, value_name = "DIR")]
+    /// A folder of pictures (those of its subfolders too, sorted by path), file:///path for one, a camera, or pattern:// for a moving test card
+    ///
+    /// Cameras: /dev/video0, a lasting name as /dev/v4l/by-id/…, or with what it is to do
+    /// v4l2:///dev/video0?size=640x480&fps=30&format=YUYV. Without size and format the cheapest mode that the model's input needs is taken.
+    /// The test card: pattern://?size=640x480&fps=30, without fps as fast as its frames are decided.
+    #[arg(long, value_name = "URI")]
     pub source: OsString,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -104,7 +108,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Opens the source, the model, its engine and the meter.
 fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
-    let options = Options { fps: args.fps, repeat: args.repeat };
+    let options = Options { fps: args.fps, repeat: args.repeat, ..Options::default() };
     let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
     log::info!("source: {}", source.describe());
 

@@ -150,7 +150,7 @@ fn capture(source: &mut dyn Source, slot: &Slot, stop: &Stop) -> Result<()> {
         let wait = Wait { clock: &System, stop, deadline: Instant::now() + SOURCE_PATIENCE };
         match source.next(&mut frame, &wait)? {
             Event::Frame => slot.put(frame),
-            Event::Failed => {
+            Event::Failed(_) => {
                 slot.put_damaged();
                 slot.give_back(frame);
             }
