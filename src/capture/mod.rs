@@ -6,6 +6,7 @@ mod pattern;
 mod schedule;
 pub mod status;
 mod uri;
+pub mod v4l2;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,6 +17,7 @@ pub use folder::Folder;
 pub use pattern::Pattern;
 pub use status::Status;
 pub use uri::{CameraRequest, PatternRequest, Target, parse};
+pub use v4l2::Camera;
 
 use crate::clock::{Clock, Stop};
 use crate::error::{Error, Kind, Result};
@@ -141,18 +143,16 @@ impl Options {
     }
 }
 
-/// Opens the source called `uri`: a folder's path, `file:///…` for one, or `pattern://`.
+/// Opens the source called `uri`: a folder's path or `file:///…` for one, a camera's node or `v4l2:///…`, or `pattern://`. A camera that is
+/// away or in use is no error, it is waited for.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name that is not understood or contradicts `options`, [`Kind::Source`] when the folder cannot be read or holds no
-/// picture.
+/// [`Kind::Usage`] for a name that is not understood or contradicts `options`, and for a node that is no camera or not as asked;
+/// [`Kind::Source`] when the folder cannot be read or holds no picture, or this user may not use the camera.
 pub fn open(uri: &OsStr, options: Options, decode: Decode) -> Result<Box<dyn Source>> {
     match parse(uri)? {
         Target::Folder(root) => Ok(Box::new(Folder::open(&root, options, decode)?)),
         Target::Pattern(request) => Ok(Box::new(Pattern::open(&request, &options)?)),
-        Target::Camera(request) => {
-            let message = format!("cannot open source {}: this version reads no camera", request.node.display());
-            Err(Error::new(Kind::Usage, message))
-        }
+        Target::Camera(request) => Ok(Box::new(Camera::open(request, &options)?)),
     }
 }

@@ -1,4 +1,16 @@
-//! Pixel formats of cameras.
+//! Pixel formats of cameras, and turning them into RGB.
+//!
+//! Colour pictures of cameras are brightness and two colour differences, the latter at half the resolution. Which matrix makes RGB of them and
+//! which values mean black and white is the driver's to say ([`Colours`]). The conversions are the library `yuv`'s: within one level of the
+//! exact formula, each colour sample used for all pixels it belongs to. In limited range what is darker than black counts as black.
+
+mod colour;
+mod convert;
+mod layout;
+
+pub use colour::{Colours, Matrix, Range};
+pub use convert::Converter;
+pub use layout::Layout;
 
 /// How a camera stores pixels. Names and layouts are those of Linux's V4L2 documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +75,11 @@ impl PixelFormat {
     /// The format that V4L2 calls `fourcc`, if it is one of these.
     pub fn of_fourcc(fourcc: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.fourcc() == fourcc)
+    }
+
+    /// Whether frames are compressed, of any length.
+    pub const fn is_compressed(self) -> bool {
+        matches!(self, Self::Mjpeg | Self::Jpeg)
     }
 
     /// What people call it.
