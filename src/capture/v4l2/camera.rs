@@ -61,7 +61,7 @@ impl Camera {
         let (described, outage) = match probe(&request.node, &wish) {
             Ok((device, mode)) => {
                 let (card, driver) = (device.card(), device.driver());
-                (format!("camera {name} ({card}, {driver}): {mode}, {}", mode.why), None)
+                (format!("camera {name} ({card}, {driver}), {mode}"), None)
             }
             Err(trouble) if trouble.is_lasting() => return Err(trouble.error),
             Err(trouble) => {

@@ -127,22 +127,27 @@ impl Live {
 
     /// Empties the queue, and waits where it is empty.
     fn newest(&mut self, until: Instant, stop: &Stop, status: &Status) -> io::Result<Found> {
-        let mut emptied = 0;
+        let mut refreshed = false;
         loop {
-            while let Some(filled) = self.stream.dequeue()? {
+            let mut emptied = 0;
+            // Bounded, as a slow driver may have the next frame ready each time.
+            while emptied < self.stream.buffers()
+                && let Some(filled) = self.stream.dequeue()?
+            {
                 emptied += 1;
                 self.note_arrival(&filled, status);
                 if let Some(found) = self.sort(filled, status)? {
                     return Ok(found);
                 }
             }
-            if emptied >= self.stream.buffers()
+            if emptied == self.stream.buffers()
+                && !std::mem::replace(&mut refreshed, true)
                 && let Some(stale) = self.held.take()
             {
                 // All buffers were full: the driver had to stop, and even the newest is from then. A fresh one is on its way.
                 self.stream.queue(stale)?;
                 status.note_superseded(1);
-                emptied = 0;
+                continue;
             }
             if let Some(filled) = self.held.take() {
                 return Ok(Found::Newest(filled));
