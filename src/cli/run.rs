@@ -47,10 +47,15 @@ use crate::service::{Notifier, Signalled, Watch, reload_on};
     cfvit run --source door=/pictures/door --source yard=/pictures/yard\n  cfvit run --config /etc/cfvit/cfvit.toml"
 )]
 pub struct Args {
-    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one; again for each further camera
+    /// A folder of pictures (those of its subfolders too, sorted by path), file:///path for one, a camera, or pattern:// for a moving test
+    /// card; again for each further camera
+    ///
+    /// Cameras: /dev/video0, a lasting name as /dev/v4l/by-id/…, or with what it is to do
+    /// v4l2:///dev/video0?size=640x480&fps=30&format=YUYV. Without size and format the cheapest mode that the model's input needs is taken.
+    /// The test card: pattern://?size=640x480&fps=30, without fps as fast as its frames are decided.
     ///
     /// NAME= before it names the camera; without it they are cam0, cam1, ... Takes the place of the cameras in --config.
-    #[arg(long, value_name = "[NAME=]SOURCE", required_unless_present = "config")]
+    #[arg(long, value_name = "[NAME=]URI", required_unless_present = "config")]
     pub source: Vec<OsString>,
     /// Read everything from FILE (TOML); the other options stand above it
     #[arg(long, value_name = "FILE")]
