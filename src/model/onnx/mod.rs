@@ -222,12 +222,7 @@ pub fn bindings(geometry: &Geometry, options: Options, graph: Graph) -> Bindings
     match graph {
         Graph::Coarse => Bindings {
             inputs: vec![image(COARSE_IMAGE, geometry.coarse_side())],
-            outputs: vec![
-                logits(COARSE_LOGITS),
-                of(CLASS_ATTENTION, Element::F32, &[cells]),
-                features(),
-                embedding(),
-            ],
+            outputs: vec![logits(COARSE_LOGITS), of(CLASS_ATTENTION, Element::F32, &[cells]), features(), embedding()],
         },
         Graph::Fine => Bindings {
             inputs: vec![
