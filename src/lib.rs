@@ -8,6 +8,7 @@ pub mod episode;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod logging;
 
 pub mod model;
 pub mod plan;
@@ -20,6 +21,7 @@ pub mod fallback;
 
 pub mod cascade;
 pub mod preprocess;
+pub mod smoothing;
 
 pub mod eval;
 
@@ -30,6 +32,8 @@ pub mod report;
 pub mod bench;
 pub mod build;
 pub mod doctor;
+
+pub mod config;
 
 pub mod pipeline;
 pub mod service;
