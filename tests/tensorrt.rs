@@ -15,6 +15,8 @@ use standin::{Ran, Standin, standin};
 
 /// A photograph that the coarse stage is sure of.
 const EASY: &str = "tests/data/pictures/n01440764/ILSVRC2012_val_00017700.JPEG";
+/// Its folder.
+const EASY_FOLDER: &str = "tests/data/pictures/n01440764";
 /// One that needs the fine stage.
 const HARD: &str = "tests/data/pictures/n03425413/n03425413_20741.JPEG";
 /// Both.
@@ -328,6 +330,13 @@ fn an_engine_that_fits_is_not_built_again_and_one_that_is_missing_is() {
     std::fs::remove_file(package.path().join("fine.plan")).unwrap();
     let third = again();
     assert!(third.stderr.contains("not built yet") && third.stderr.contains("self-test passed"), "{}", third.stderr);
+
+    std::fs::remove_file(package.path().join("coarse.plan")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+    command.args(["run", "--build-missing", "--model", path, "--source", EASY_FOLDER, "--frames", "1"]);
+    let ran = standin.run(standin.equip(&mut command, "").env("CFVIT_STANDIN_MODEL", path));
+    assert!(ran.code == Some(0) && ran.stderr.contains("self-test passed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("fp16, CUDA graphs"), "the engines that were built decide: {}", ran.stderr);
 }
 
 #[test]
