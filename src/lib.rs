@@ -8,6 +8,8 @@ pub mod episode;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod machine;
+pub mod stats;
 
 pub mod model;
 pub mod plan;
