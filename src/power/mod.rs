@@ -52,7 +52,7 @@ pub trait Meter: Send {
     /// Reads the meter. May block for as long as the hardware takes; only the sampler's thread calls it.
     ///
     /// # Errors
-    /// [`Kind::Io`] when the reading is missing or implausible. The next one may be good.
+    /// [`Kind::Io`](crate::error::Kind::Io) when the reading is missing or implausible. The next one may be good.
     fn read(&mut self) -> Result<Reading>;
 
     /// The rails beneath the total, as [`Meter::read`] last saw them: always the same ones, in the same order. They may overlap, so
