@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod init;
 mod inspect;
+mod manual;
 mod pictures;
 mod run;
 mod session;
@@ -55,6 +56,8 @@ enum Command {
     Build(build::Args),
     BuildPlan(build_plan::Args),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Build(args) => build::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Manual(args) => manual::run(args),
         Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
     })
