@@ -46,9 +46,8 @@ fn values(unit: &str, key: &str) -> Vec<String> {
 #[test]
 fn the_units_are_shut_tight() {
     let version = Command::new("systemd-analyze").arg("--version").output().ok();
-    let version: Option<u32> = version.and_then(|version| {
-        String::from_utf8_lossy(&version.stdout).split_whitespace().nth(1)?.parse().ok()
-    });
+    let version: Option<u32> =
+        version.and_then(|version| String::from_utf8_lossy(&version.stdout).split_whitespace().nth(1)?.parse().ok());
     if version.is_none_or(|version| version < 250) {
         println!("skipped: no systemd-analyze that can look at files (from 250)");
         return;

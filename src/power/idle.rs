@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use serde::Serialize;
 
-use super::{Energy, Monitor};
-use crate::clock::{Clock, Stop};
+use super::{Energy, Meter, Monitor};
+use crate::clock::{Clock, Stop, System};
 
 /// An idle time is measured in parts of about this length, to see how much they scatter.
 const PART_S: f64 = 0.5;
@@ -47,6 +48,33 @@ impl Idle {
             false => 0.0,
         }
     }
+}
+
+/// A reading that takes so much longer than the measurement hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Measures the idle baseline for `duration`, before frames flow, and gives `meter` back. The meter is read in a thread of its own; one
+/// that hangs is left behind there, and both results are `None`.
+pub fn measure_idle(
+    mut meter: Box<dyn Meter>,
+    duration: Duration,
+    stop: &Stop,
+) -> (Option<Box<dyn Meter>>, Option<Idle>) {
+    let (monitor, over, name) = (Monitor::new(System.now()), Stop::new(), meter.describe());
+    let (give_back, back) = bounded(1);
+    let (samples, ends) = (monitor.clone(), over.clone());
+    let started = std::thread::Builder::new().name("idle".to_owned()).spawn(move || {
+        samples.sample(meter.as_mut(), &System, &ends);
+        // Nobody waits any more for a meter that was left behind.
+        let _ = give_back.send(meter);
+    });
+    let idle = started.ok().and_then(|_| monitor.measure_idle(&System, duration, stop));
+    over.request();
+    let meter = back.recv_timeout(PATIENCE).ok();
+    if meter.is_none() {
+        log::warn!("energy is not measured: {name} does not answer");
+    }
+    (meter, idle)
 }
 
 impl Monitor {

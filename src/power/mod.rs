@@ -18,7 +18,7 @@ use std::path::Path;
 pub use account::{Account, Used};
 pub use attribution::{Attribution, Decisions, Estimate, PerDecision};
 pub use health::Health;
-pub use idle::Idle;
+pub use idle::{Idle, measure_idle};
 pub use integrate::{Energy, Integrator, MAX_GAP};
 pub use jetson::Jetson;
 pub use rapl::Rapl;

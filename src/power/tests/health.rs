@@ -105,18 +105,32 @@ fn a_baseline_is_a_mean_with_its_error() {
     assert!(idle.net_mj(Energy { mean_mw: 500.0, energy_mj: 1000.0 }) < 0.0);
 }
 
+/// 2 W for ever.
+struct Steady;
+
+impl Meter for Steady {
+    fn read(&mut self) -> Result<Reading> {
+        Ok(Reading::PowerMw(2000.0))
+    }
+
+    fn describe(&self) -> String {
+        "steady".to_owned()
+    }
+}
+
+#[test]
+fn the_meter_comes_back_from_measuring_its_idle_power() {
+    let (meter, idle) = measure_idle(Box::new(Steady), Duration::from_millis(1500), &Stop::new());
+    assert_eq!(meter.map(|meter| meter.describe()).as_deref(), Some("steady"));
+    assert!(idle.is_none_or(|idle| (idle.mean_mw - 2000.0).abs() < 1e-6), "{idle:?}");
+    let stop = Stop::new();
+    stop.request();
+    let (meter, idle) = measure_idle(Box::new(Steady), Duration::from_secs(600), &stop);
+    assert!(meter.is_some() && idle.is_none());
+}
+
 #[test]
 fn idling_is_measured_before_frames_flow_and_is_not_part_of_the_run() {
-    /// 2 W for ever.
-    struct Steady;
-    impl Meter for Steady {
-        fn read(&mut self) -> Result<Reading> {
-            Ok(Reading::PowerMw(2000.0))
-        }
-        fn describe(&self) -> String {
-            "steady".to_owned()
-        }
-    }
     let (stop, start) = (Stop::new(), Instant::now());
     let monitor = Monitor::new(start);
     std::thread::scope(|scope| {
