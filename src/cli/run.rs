@@ -13,6 +13,7 @@ use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::Options;
 use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
+use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::logging;
 use crate::pipeline::{Control, Outcome, Pipeline, control};
@@ -70,6 +71,9 @@ pub struct Args {
     /// Start again after the last picture, until stopped
     #[arg(long = "loop", requires = "source")]
     pub repeat: bool,
+    /// First build the model's TensorRT engines, where its package has none that run here (as `cfvit build` does; it takes minutes)
+    #[arg(long)]
+    pub build_missing: bool,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -116,6 +120,9 @@ pub fn run(args: Args) -> Result<()> {
     let records = records(&args, &settings);
     let summary_to_stderr = matches!(records, Some((Target::Stdout, _)));
 
+    if args.build_missing {
+        notifier.extending("building the engines", || build_missing(&settings))?;
+    }
     let (common, pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
@@ -131,6 +138,27 @@ pub fn run(args: Args) -> Result<()> {
         false => super::print(summary),
     };
     result.and(printed)
+}
+
+/// Builds the engines of the settings' model, where that is what they ask for. Where they leave the choice, a build that fails is no reason
+/// not to run: the CPU engine is there.
+fn build_missing(settings: &Settings) -> Result<()> {
+    let backend = settings.model.backend.unwrap_or_default();
+    if backend == Backend::Cpu {
+        return Ok(());
+    }
+    let package = settings.model.path.as_deref().filter(|path| path.is_dir()).ok_or_else(|| {
+        let message =
+            "--build-missing needs an engine package (`cfvit import` makes one): engines are kept in its folder";
+        Error::new(Kind::Usage, message)
+    })?;
+    match super::build::build_missing(package) {
+        Err(error) if backend == Backend::Auto => {
+            log::warn!("the engines are not built: {error}");
+            Ok(())
+        }
+        built => built,
+    }
 }
 
 /// Opens the model, its engine, the sources and the meter.
@@ -168,7 +196,7 @@ fn start_reloads(
     // What needs a restart is compared with what the process began with.
     reload_on(hangups, notifier, move || {
         let new = settings(&args)?;
-        control.apply(common.change(&in_force, &new)?)?;
+        control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
         Ok(match first.fixed_changes(&in_force)[..] {

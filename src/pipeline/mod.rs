@@ -35,7 +35,7 @@ use crate::clock::{Stop, System};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::power::{Meter, Monitor};
-use crate::report::{Full, Reason, Records, Reporter, Rotation, Summary, Target, Writer};
+use crate::report::{Full, Records, Reporter, Rotation, Summary, Target, Writer};
 use crate::smoothing::Smoothing;
 
 /// Makes the network's inputs from a picture.
@@ -131,7 +131,7 @@ impl Pipeline {
             stop: stop.clone(),
             done,
             commands,
-            control: self.control.map(|control| control.0),
+            control: self.control,
             cameras: Vec::new(),
             labels: Arc::clone(&labels),
             meter,
