@@ -31,7 +31,7 @@ package() {
     $program manual target/manual
     mkdir -p target/deb
     PATH="$(dirname "$(command -v "${CARGO:-cargo}" || echo /usr/bin/cargo)"):$PATH" \
-        target/tools/bin/cargo-deb --no-build --no-strip --quiet --output target/deb/ "$@"
+        target/tools/bin/cargo-deb --no-build --strip --quiet --output target/deb/ "$@"
     deb=$(ls -t target/deb/cfvit_*_"$architecture".deb | head -n 1)
     if command -v lintian >/dev/null; then
         lintian --fail-on error "$deb"
