@@ -9,7 +9,7 @@ use super::*;
 use crate::report::Reason;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
-use crate::report::{CameraState, Report};
+use crate::report::{CameraState, Reason, Report};
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +69,8 @@ fn pipeline(cameras: Vec<Camera>) -> Pipeline {
         cascade: cascade(None),
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
+        idle: None,
+        machine: None,
         records: None,
         frames: None,
         report_interval: Duration::from_millis(5),
