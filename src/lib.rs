@@ -8,6 +8,9 @@ pub mod episode;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod logging;
+pub mod machine;
+pub mod stats;
 
 pub mod model;
 pub mod plan;
@@ -20,6 +23,7 @@ pub mod fallback;
 
 pub mod cascade;
 pub mod preprocess;
+pub mod smoothing;
 
 pub mod eval;
 
@@ -30,6 +34,8 @@ pub mod report;
 pub mod bench;
 pub mod build;
 pub mod doctor;
+
+pub mod config;
 
 pub mod pipeline;
 pub mod service;

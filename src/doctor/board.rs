@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Finding, State};
-use crate::plan;
+use crate::{machine, plan};
 
 pub(super) fn l4t(root: &Path) -> Finding {
     match plan::l4t_release(root) {
@@ -16,31 +16,13 @@ pub(super) fn l4t(root: &Path) -> Finding {
 /// The power mode, by name: numbers mean different modes on different boards.
 pub(super) fn power_mode(root: &Path) -> Finding {
     let what = "power mode";
-    let Ok(status) = fs::read_to_string(root.join("var/lib/nvpmodel/status")) else {
-        return Finding::new(what, State::Absent, "no nvpmodel");
-    };
-    let Some(id) = mode_id(&status) else {
-        return Finding::new(what, State::Bad, "nvpmodel's status cannot be understood")
-            .advice("`nvpmodel -q` shows it");
-    };
-    let names = fs::read_to_string(root.join("etc/nvpmodel.conf")).unwrap_or_default();
-    let name = mode_name(&names, id).unwrap_or("unnamed");
-    Finding::new(what, State::Good, format!("{name} (mode {id})"))
-        .advice("engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`")
-}
-
-/// From `pmode:0002`.
-fn mode_id(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.trim().strip_prefix("pmode:"))?.trim().parse().ok()
-}
-
-/// From `< POWER_MODEL ID=2 NAME=MAXN_SUPER >`.
-fn mode_name(conf: &str, id: u32) -> Option<&str> {
-    conf.lines().find_map(|line| {
-        let words = line.trim().strip_prefix("< POWER_MODEL")?;
-        let value = |key: &str| words.split_whitespace().find_map(|word| word.strip_prefix(key));
-        (value("ID=")?.parse() == Ok(id)).then(|| value("NAME="))?
-    })
+    match machine::power_mode(root) {
+        Ok(Some(mode)) => Finding::new(what, State::Good, mode.to_string()).advice(
+            "engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`",
+        ),
+        Ok(None) => Finding::new(what, State::Absent, "no nvpmodel"),
+        Err(error) => Finding::new(what, State::Bad, error.to_string()).advice("`nvpmodel -q` shows it"),
+    }
 }
 
 #[cfg(test)]
