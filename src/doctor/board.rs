@@ -1,6 +1,5 @@
 //! What the board and its system tell: L4T release, power mode.
 
-use std::fs;
 use std::path::Path;
 
 use super::{Finding, State};
@@ -27,6 +26,8 @@ pub(super) fn power_mode(root: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(root: &Path, path: &str, text: &str) {
