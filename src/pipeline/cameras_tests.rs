@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::tests::{Fate, camera, cascade};
 use super::*;
+use crate::report::Reason;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
 use crate::report::{CameraState, Reason, Report};
