@@ -32,5 +32,6 @@ install() {
     in_guest "cp -r /root/fast $FAST && chown -R cfvit: $FAST
         mkdir -p /etc/systemd/system/cfvit.service.d
         printf '[Unit]\nAfter=power-tree.service\n[Service]\nBindReadOnlyPaths=/run/power-tree/class/hwmon:/sys/class/hwmon\n' >/etc/systemd/system/cfvit.service.d/power-tree.conf
-        systemctl daemon-reload"
+        echo RATE=5 >/etc/default/photo-camera
+        systemctl daemon-reload; systemctl restart photo-camera"
 }
