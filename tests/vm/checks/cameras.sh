@@ -12,6 +12,12 @@ cameras() {
         'systemctl show -p DeviceAllow cfvit | grep -q char-video4linux'
 }
 
+# The loopback driver (0.12.7) takes a new feeder only when no reader is left, and may then refuse every one until it is loaded again.
+feed() {
+    in_guest 'systemctl stop photo-camera; sleep 2; systemctl reset-failed photo-camera; systemctl start photo-camera; sleep 2
+        test "$(systemctl show -p NRestarts --value photo-camera)" = 0 || { systemctl stop photo-camera; modprobe -r v4l2loopback; modprobe v4l2loopback; systemctl start photo-camera; }'
+}
+
 # swap N: picture N on the USB camera (unplugged, plugged) and on the photo camera
 swap() {
     vm usb unplug
@@ -19,7 +25,7 @@ swap() {
     cp "$WORK/photos/$1/0.jpg" "$EDGE_VM_RUN/photos/0000.jpg"
     "${EDGE_VM_CACHE:-$HOME/.cache/edge-vm}/tools/photo-camera.host" -o "$EDGE_VM_RUN/frames" -s 640x480 -n 1 "$EDGE_VM_RUN/photos"
     in_guest 'systemctl stop photo-camera; rm -f /var/lib/photos/*' &&
-        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && in_guest 'systemctl start photo-camera' && vm usb plug
+        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && feed && vm usb plug
 }
 
 # Twenty times the cable is pulled and plugged in again, with another picture each time; the bundled model decides.
