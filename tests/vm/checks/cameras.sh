@@ -12,10 +12,12 @@ cameras() {
         'systemctl show -p DeviceAllow cfvit | grep -q char-video4linux'
 }
 
-# The loopback driver (0.12.7) takes a new feeder only when no reader is left, and may then refuse every one until it is loaded again.
+# feed: the photo camera's program starts again. The loopback driver (0.12.7) does not notice that a feeder which writes has gone, and
+# refuses the next one as soon as somebody asks for the node's capabilities meanwhile: so it is loaded anew.
 feed() {
-    in_guest 'systemctl stop photo-camera; sleep 2; systemctl reset-failed photo-camera; systemctl start photo-camera; sleep 2
-        test "$(systemctl show -p NRestarts --value photo-camera)" = 0 || { systemctl stop photo-camera; modprobe -r v4l2loopback; modprobe v4l2loopback; systemctl start photo-camera; }'
+    in_guest 'systemctl stop photo-camera
+        for i in $(seq 20); do modprobe -r v4l2loopback && break; sleep 0.5; done 2>/dev/null
+        modprobe v4l2loopback && systemctl reset-failed photo-camera; systemctl start photo-camera'
 }
 
 # swap N: picture N on the USB camera (unplugged, plugged) and on the photo camera
