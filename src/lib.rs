@@ -31,6 +31,9 @@ pub mod bench;
 pub mod build;
 pub mod doctor;
 
+pub mod calibrate;
+pub mod plot;
+
 pub mod pipeline;
 pub mod service;
 

@@ -13,20 +13,30 @@ pub(super) fn l4t(root: &Path) -> Finding {
     }
 }
 
-/// The power mode, by name: numbers mean different modes on different boards.
+/// The power mode beneath `root` (`/`), by name, as numbers mean different modes on different boards: `MAXN_SUPER (mode 2)`. `None` where there
+/// is no nvpmodel, `Some(None)` where its status cannot be understood.
+fn nvpmodel(root: &Path) -> Option<Option<String>> {
+    let status = fs::read_to_string(root.join("var/lib/nvpmodel/status")).ok()?;
+    let Some(id) = mode_id(&status) else { return Some(None) };
+    let names = fs::read_to_string(root.join("etc/nvpmodel.conf")).unwrap_or_default();
+    Some(Some(format!("{} (mode {id})", mode_name(&names, id).unwrap_or("unnamed").escape_debug())))
+}
+
+/// The power mode beneath `root` (`/`): `MAXN_SUPER (mode 2)`, `none` where there is no nvpmodel, `unknown` where it cannot be understood.
+pub fn power_mode_name(root: &Path) -> String {
+    nvpmodel(root).map_or("none".into(), |mode| mode.unwrap_or("unknown".into()))
+}
+
 pub(super) fn power_mode(root: &Path) -> Finding {
     let what = "power mode";
-    let Ok(status) = fs::read_to_string(root.join("var/lib/nvpmodel/status")) else {
-        return Finding::new(what, State::Absent, "no nvpmodel");
-    };
-    let Some(id) = mode_id(&status) else {
-        return Finding::new(what, State::Bad, "nvpmodel's status cannot be understood")
-            .advice("`nvpmodel -q` shows it");
-    };
-    let names = fs::read_to_string(root.join("etc/nvpmodel.conf")).unwrap_or_default();
-    let name = mode_name(&names, id).unwrap_or("unnamed");
-    Finding::new(what, State::Good, format!("{name} (mode {id})"))
-        .advice("engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`")
+    match nvpmodel(root) {
+        None => Finding::new(what, State::Absent, "no nvpmodel"),
+        Some(None) => Finding::new(what, State::Bad, "nvpmodel's status cannot be understood")
+            .advice("`nvpmodel -q` shows it"),
+        Some(Some(mode)) => Finding::new(what, State::Good, mode).advice(
+            "engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`",
+        ),
+    }
 }
 
 /// From `pmode:0002`.
@@ -94,6 +104,7 @@ mod tests {
         write(root, "dev/video0", "");
         assert_eq!(l4t(root).found, "36.4.3");
         assert_eq!(power_mode(root).found, "MAXN_SUPER (mode 2)");
+        assert_eq!(power_mode_name(root), "MAXN_SUPER (mode 2)");
         let cameras = cameras(root);
         assert_eq!((cameras[0].state, cameras[0].found.as_str()), (State::Good, "/dev/video0: UVC Camera"));
         assert!(cameras[1].state == State::Bad && cameras[1].found.contains("imx219\\u{1b}"), "{:?}", cameras[1]);

@@ -5,6 +5,8 @@ mod gpu;
 
 use std::path::{Path, PathBuf};
 
+pub use board::power_mode_name;
+
 use crate::power;
 
 /// How a thing stands.
