@@ -29,9 +29,8 @@ pub mod report;
 
 pub mod bench;
 pub mod build;
-pub mod doctor;
-
 pub mod calibrate;
+pub mod doctor;
 pub mod plot;
 
 pub mod pipeline;

@@ -172,7 +172,7 @@ impl Plot {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
              <title>{title}</title>\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
              <g font-family=\"sans-serif\" font-size=\"12\" fill=\"none\" stroke=\"black\" stroke-width=\"1\">\n\
-             <style>text {{ fill: black; stroke: none }}</style>\n\
+             <style>text {{ fill: black; stroke: white; stroke-width: 3; paint-order: stroke }}</style>\n\
              <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{title}</text>\n"
         )
     }
@@ -221,7 +221,7 @@ fn polyline(svg: &mut String, line: &Line, dashes: &str, x: &Axis, y: &Axis) {
     put(svg, format_args!("<polyline points=\"{}\" stroke-width=\"1.8\" stroke-dasharray=\"{dashes}\"/>", points.join(" ")));
 }
 
-/// The point and its text: to the right, where there is room, and below it, as curves rise.
+/// The point and its text: above it and to the left, where rising curves leave room; to the right where the frame is in the way.
 fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
     match mark.shape {
         Shape::Dot => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" fill=\"black\"/>")),
@@ -233,10 +233,10 @@ fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
             put(svg, format_args!("<path d=\"M{x:.2} {:.2}l5.5 9.5h-11z\" fill=\"white\"/>", y - 6.0));
         }
     }
-    let fits = x + 10.0 + CHARACTER * mark.text.chars().count() as f64 <= WIDTH;
-    let (anchor, at) = if fits { ("start", x + 9.0) } else { ("end", x - 9.0) };
-    let below = if y + 16.0 < BOTTOM { y + 16.0 } else { y - 8.0 };
-    put(svg, format_args!("<text x=\"{at:.2}\" y=\"{below:.2}\" text-anchor=\"{anchor}\">{}</text>", escaped(&mark.text)));
+    let fits = x - 4.0 - CHARACTER * mark.text.chars().count() as f64 >= LEFT;
+    let (anchor, at) = if fits { ("end", x - 4.0) } else { ("start", x + 9.0) };
+    let height = if y - 10.0 > TOP - 12.0 { y - 10.0 } else { y + 18.0 };
+    put(svg, format_args!("<text x=\"{at:.2}\" y=\"{height:.2}\" text-anchor=\"{anchor}\">{}</text>", escaped(&mark.text)));
 }
 
 #[cfg(test)]

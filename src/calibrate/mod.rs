@@ -8,11 +8,17 @@
 //! Accuracy of fine-always less that of the cascade is at most the share of stopped frames where only the fine answer is right, which is at
 //! most the share of stopped frames with two answers: a bound without labels also bounds the loss.
 //!
-//! Before: [`solve`] finds η from [`Observation`]s, [`cost`] measures what the stages cost, [`Keys`] says for which engine it holds.
+//! Before the frames come, [`solve`] finds η from [`Observation`]s, [`cost`] measures what the stages cost, [`Keys`] says for which engine it holds.
+//! While they come, [`audit`] keeps what both stages said of one frame per slot, [`drift`] watches it, and [`budget`] steers the share of fine.
 
+pub mod audit;
 pub mod binomial;
+pub mod budget;
 pub mod certificate;
+pub mod correlation;
 pub mod cost;
+pub mod drift;
+mod force;
 mod keys;
 pub mod labels;
 mod observation;
@@ -21,9 +27,12 @@ pub mod report;
 pub mod rule;
 mod solve;
 
+pub use force::{ALWAYS_REFINE, InForce, Standing, in_force};
 pub use keys::{Keys, weights_sha256};
 pub use observation::{Observation, Risk};
 pub use solve::{Accuracy, Budget, Ceiling, Floor, Prefer, Request, Solution, share_of_fine, solve};
 
 #[cfg(test)]
 mod guarantee_tests;
+#[cfg(test)]
+mod halves_tests;

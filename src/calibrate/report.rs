@@ -105,7 +105,7 @@ pub fn details(certificate: &Certificate, solution: &Solution, curve: &[Row], ga
     if let Some(floor) = &solution.floor {
         let _ = writeln!(
             text,
-            "  errors   {} of {} frames were bad at or above η ≥ {}, {} allowed; so at most {:.3} %",
+            "  errors   {} of {} frames are bad at η = {} ({} allowed), so at most {:.3} % of all such frames",
             floor.bound.seen, c.n, floor.bound.eta, floor.bound.allowed, 100.0 * floor.upper
         );
     }

@@ -176,7 +176,7 @@ impl Batch {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress(len: usize) -> ProgressBar {
+pub(super) fn progress(len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {eta} left");
     ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
