@@ -76,6 +76,11 @@ impl Cascade {
         swap::replace(&mut self.engine, open)
     }
 
+    /// The verdict on the last decided frame; meaningless before the first.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
     /// The threshold η in force.
     pub fn threshold(&self) -> f32 {
         self.threshold

@@ -8,6 +8,7 @@ pub mod episode;
 pub mod error;
 pub mod files;
 pub mod frame;
+pub mod logging;
 
 pub mod model;
 pub mod plan;
@@ -20,6 +21,7 @@ pub mod fallback;
 
 pub mod cascade;
 pub mod preprocess;
+pub mod smoothing;
 
 pub mod eval;
 
@@ -32,6 +34,8 @@ pub mod build;
 pub mod calibrate;
 pub mod doctor;
 pub mod plot;
+
+pub mod config;
 
 pub mod pipeline;
 pub mod service;

@@ -5,6 +5,7 @@ mod build;
 mod build_plan;
 mod calibrate;
 mod classify;
+mod config;
 mod doctor;
 mod eval;
 mod export;
@@ -13,6 +14,7 @@ mod init;
 mod inspect;
 mod pictures;
 mod run;
+mod serve;
 mod session;
 mod visualize;
 
@@ -27,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::logging;
 use crate::model::onnx::Precision;
 use crate::preprocess::MIN_CROP;
 
@@ -46,6 +49,7 @@ struct Cli {
 enum Command {
     Classify(classify::Args),
     Run(run::Args),
+    Config(config::Args),
     Eval(eval::Args),
     Calibrate(calibrate::Args),
     Bench(bench::Args),
@@ -71,9 +75,10 @@ pub struct ModelArgs {
     /// Compute threads [default: one per physical core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// What computes: tensorrt, cpu, or auto: TensorRT where it works, else the CPU, with a warning that says why
-    #[arg(long, value_parser = backend(), default_value = Backend::default().as_str())]
-    pub backend: Backend,
+    /// What computes: tensorrt, cpu, or auto: TensorRT where it works, else the CPU, with a warning that says why [default: auto
+    /// where TensorRT is built in, else cpu]
+    #[arg(long, value_parser = backend())]
+    pub backend: Option<Backend>,
 }
 
 /// How pictures are decided; shared by the subcommands that do.
@@ -136,8 +141,7 @@ fn crop(text: &str) -> std::result::Result<f64, String> {
 /// Parses the command line, runs the subcommand, prints its error, and gives the exit code: 0 done, 1 failed, 2 wrong usage or
 /// configuration.
 pub fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("info,tensorrt=warn");
-    env_logger::Builder::from_env(filter).format(log_line).init();
+    logging::init();
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
@@ -152,21 +156,8 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
+        Command::Config(args) => config::run(args),
     })
-}
-
-/// One log line: `HH:MM:SS level message`, in local time.
-fn log_line(line: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> std::io::Result<()> {
-    let time = jiff::ZonedDateTime::now().strftime("%H:%M:%S");
-    let level = match record.level() {
-        log::Level::Error => "error",
-        log::Level::Warn => "warn",
-        log::Level::Info => "info",
-        log::Level::Debug => "debug",
-        log::Level::Trace => "trace",
-    };
-    let style = line.default_level_style(record.level());
-    writeln!(line, "{time} {style}{level}{style:#} {}", record.args())
 }
 
 /// Prints an error to standard error, as `error: …`, and turns it into the exit code.
@@ -175,7 +166,7 @@ fn report(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.kind() != Kind::Closed {
-                eprintln!("error: {error}");
+                logging::print_error(&error);
             }
             ExitCode::from(error.exit_code())
         }

@@ -1,29 +1,37 @@
-//! `cfvit run`: the pipeline over a source of frames.
+//! `cfvit run`: the pipeline over one or more sources of frames, as a command or as a service.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::session::Session;
-use super::{DecisionArgs, ModelArgs, number};
-use crate::capture::{self, Options};
-use crate::cascade::Cascade;
-use crate::clock::Stop;
-use crate::error::Result;
-use crate::fallback::{Costs, Fallback, HYSTERESIS};
-use crate::pipeline::{Outcome, Pipeline};
-use crate::power;
-use crate::preprocess::decode;
-use crate::report::Target;
-use crate::service::StopOnSignals;
+use crossbeam_channel::{Receiver, bounded};
 
-/// Decide frame after frame, as a camera service does, on the pictures of a folder
+use super::serve::{self, Common};
+use super::{DecisionArgs, ModelArgs, number};
+use crate::capture::Options;
+use crate::clock::Stop;
+use crate::config::{CameraSettings, Cameras, Settings};
+use crate::error::{Error, Kind, Result};
+use crate::logging;
+use crate::pipeline::{Control, Outcome, Pipeline, control};
+use crate::power;
+use crate::report::{Rotation, Target};
+use crate::service::{Notifier, Signalled, Watch, reload_on};
+
+/// Decide frame after frame, as a camera service does
 ///
 /// Each frame goes capture → preprocess → coarse → gate, and where the coarse stage is not sure, → gather → fine. One line a
 /// second on standard error tells what happened: frames captured, dropped, decided and failed, the share that the fine stage
 /// answered, frames/s, latency from the decoded picture to the decision (its wait included), power and energy per frame where
-/// the machine has a meter. A summary of the run ends it on standard output.
+/// the machine has a meter, and the label, steadied over the last frames. Several cameras have a line each. A summary of the run
+/// ends it on standard output.
+///
+/// With --config the cameras and everything else come from a file (`cfvit config show` prints one); options stand above it. SIGHUP
+/// has it read again: cameras, thresholds, smoothing, log and report change at once, the rest after a restart; a file with an error is
+/// refused and what was in force stays. Under systemd (Type=notify) the service manager is told of readiness, a status line, and
+/// signs of life for its watchdog, as long as frames, or the search for a lost camera, go on.
 ///
 /// Without --fps every picture waits for its turn and is decided once. With --fps the folder plays like a camera: a picture that
 /// is not taken before the next one comes is dropped and counted.
@@ -35,21 +43,27 @@ use crate::service::StopOnSignals;
     after_long_help = "Exit codes: 0 the run ended as asked (also by a signal), 1 no frame could be decided, or the \
     source or the engine failed for good, 2 wrong usage.\n\n\
     Examples:\n  cfvit run --source photos\n  cfvit run --source photos --loop --fps 30 --jsonl decisions.jsonl\n  \
-    cfvit run --source photos --jsonl - | jq .name"
+    cfvit run --source photos --jsonl - | jq .name\n  \
+    cfvit run --source door=/pictures/door --source yard=/pictures/yard\n  cfvit run --config /etc/cfvit/cfvit.toml"
 )]
 pub struct Args {
-    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one
-    #[arg(long, value_name = "DIR")]
-    pub source: OsString,
+    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one; again for each further camera
+    ///
+    /// NAME= before it names the camera; without it they are cam0, cam1, ... Takes the place of the cameras in --config.
+    #[arg(long, value_name = "[NAME=]SOURCE", required_unless_present = "config")]
+    pub source: Vec<OsString>,
+    /// Read everything from FILE (TOML); the other options stand above it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub decision: DecisionArgs,
     /// Play at N frames a second, as a camera would; late frames are dropped
-    #[arg(long, value_name = "N", value_parser = fps, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = fps, allow_negative_numbers = true, requires = "source")]
     pub fps: Option<f64>,
     /// Start again after the last picture, until stopped
-    #[arg(long = "loop")]
+    #[arg(long = "loop", requires = "source")]
     pub repeat: bool,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -65,15 +79,18 @@ pub struct Args {
     /// Write a JSON object per decision: added to the end of FILE, or - for standard output (the summary then goes to standard
     /// error)
     ///
-    /// Keys: time (of the picture; RFC 3339), seq, source, image, exit ("coarse", "fine" or "static"), label, name, confidence,
-    /// coarse_confidence (null for "static"), threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, static, total}. Written once a
+    /// Keys: time (of the picture; RFC 3339), seq, camera, source, image, exit ("coarse", "fine" or "static"), label, name, confidence,
+    /// smooth_label, smooth_name, smooth_confidence (steadied over the camera's last frames), coarse_confidence (null for "static"), threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, static, total}. Written once a
     /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
     /// for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
-    /// Seconds between two log lines
-    #[arg(long, value_name = "S", default_value = "1", value_parser = report_interval, allow_negative_numbers = true)]
-    pub report_interval: f64,
+    /// Put the file of --jsonl aside as FILE.1, .2, ... before it grows beyond N MiB [default: it grows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), requires = "jsonl")]
+    pub jsonl_max_mib: Option<u64>,
+    /// Seconds between two log lines, 0.1 to 3600 [default: 1]
+    #[arg(long, value_name = "S", value_parser = report_interval, allow_negative_numbers = true)]
+    pub report_interval: Option<f64>,
 }
 
 /// What may take the cascade's place.
@@ -83,17 +100,26 @@ pub enum FallbackArg {
     Static,
 }
 
-/// Runs until the source ends, --frames are decided, or a signal comes.
+/// Runs until the sources end, --frames are decided, or a signal comes.
 ///
 /// # Errors
 /// When something cannot be opened, and when the run fails; see the exit codes in the help.
 pub fn run(args: Args) -> Result<()> {
-    let records = args.jsonl.as_deref().map(Target::from);
-    let summary_to_stderr = records == Some(Target::Stdout);
-    let pipeline = open(args, records)?;
-    let stop = Stop::new();
-    let _signals = StopOnSignals::new(stop.clone())?;
-    let Outcome { summary, result } = pipeline.run(&stop)?;
+    let settings = settings(&args)?;
+    logging::set_level(settings.log.level);
+    let notifier = Notifier::new();
+    let records = records(&args, &settings);
+    let summary_to_stderr = matches!(records, Some((Target::Stdout, _)));
+
+    let (common, pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
+    let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
+    let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
+    let (control, controlled) = control();
+    if args.config.is_some() {
+        start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
+    }
+    let pipeline = Pipeline { control: Some(controlled), ..pipeline };
+    let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
         true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),
@@ -102,49 +128,105 @@ pub fn run(args: Args) -> Result<()> {
     result.and(printed)
 }
 
-/// Opens the source, the model, its engine and the meter.
-fn open(args: Args, records: Option<Target>) -> Result<Pipeline> {
-    let options = Options { fps: args.fps, repeat: args.repeat };
-    let source = capture::open(OsStr::new(&args.source), options, Box::new(decode::read))?;
-    log::info!("source: {}", source.describe());
-
-    let Session { name, labels, mut preprocess, mut cascade, .. } = Session::open(&args.model, &args.decision)?;
-    log::info!("model: {name}, threshold {}; engine: {}", cascade.threshold(), cascade.engine().describe());
-
-    if args.fallback == Some(FallbackArg::Static) {
-        set_fallback(&mut cascade)?;
+/// Opens the model, its engine, the sources and the meter.
+fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotation>)>) -> Result<(Common, Pipeline)> {
+    let (common, mut cascade, labels) = Common::open(settings, args.model.heads)?;
+    let cameras = settings.cameras.0.iter().map(|camera| common.camera(camera, settings)).collect::<Result<_>>()?;
+    if settings.gate.static_fallback {
+        serve::set_fallback(&mut cascade)?;
     }
-
     let meter = power::open(Path::new("/sys"));
     log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
-    Ok(Pipeline {
-        source,
-        prepare: Box::new(move |picture, inputs| preprocess.run(picture, inputs)),
+    let pipeline = Pipeline {
+        cameras,
         cascade,
-        labels: labels.into_iter().map(|label| label.name).collect(),
+        labels,
         meter,
         records,
         frames: args.frames,
-        report_interval: Duration::from_secs_f64(args.report_interval),
+        report_interval: Duration::from_secs_f64(settings.report.interval_s),
+        observers: Vec::new(),
+        control: None,
+    };
+    Ok((common, pipeline))
+}
+
+/// From now on every request reads the configuration again and puts it in force, or leaves everything as it is.
+fn start_reloads(
+    args: Args,
+    first: Settings,
+    common: Common,
+    control: Control,
+    (hangups, notifier): (Receiver<()>, Notifier),
+) -> Result<()> {
+    let mut in_force = first.clone();
+    // What needs a restart is compared with what the process began with.
+    reload_on(hangups, notifier, move || {
+        let new = settings(&args)?;
+        control.apply(common.change(&in_force, &new)?)?;
+        logging::set_level(new.log.level);
+        in_force = new;
+        Ok(match first.fixed_changes(&in_force)[..] {
+            [] => "all of it is in force".to_owned(),
+            ref fixed => format!("{} needs a restart, everything else is in force", fixed.join(", ")),
+        })
     })
 }
 
-/// Measures what the passes cost here and lets the cascade fall back to the static one.
-fn set_fallback(cascade: &mut Cascade) -> Result<()> {
-    let costs = Costs::measure(cascade.engine_mut()).map_err(|e| e.within("--fallback static needs a static pass"))?;
-    let Costs { static_ms, coarse_ms, fine_ms } = costs;
-    let limit = costs.break_even();
-    let then = match limit + HYSTERESIS {
-        limit if limit >= 1.0 => "no share of fine is dear enough to leave the cascade".to_owned(),
-        limit if limit < 0.0 => "the coarse stage alone costs more than the static pass".to_owned(),
-        limit => format!("above {:.0} % the frames go static", 100.0 * limit),
-    };
-    log::info!(
-        "fallback: static {static_ms:.1} ms, coarse {coarse_ms:.1} ms, fine {fine_ms:.1} ms, break-even {:.0} %: {then}",
-        100.0 * limit
-    );
-    cascade.set_fallback(Fallback::new(limit));
-    Ok(())
+/// The settings of --config, or the built-in ones, with the other options above them.
+fn settings(args: &Args) -> Result<Settings> {
+    let mut settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let model = &mut settings.model;
+    model.path = args.model.model.clone().or(model.path.take());
+    model.threads = args.model.threads.or(model.threads);
+    model.backend = args.model.backend.or(model.backend);
+    model.crop = args.decision.crop.or(model.crop);
+    if args.decision.threshold.is_some() {
+        settings.gate.threshold = args.decision.threshold;
+        settings.cameras.0.iter_mut().for_each(|camera| camera.threshold = None);
+    }
+    settings.gate.static_fallback |= args.fallback == Some(FallbackArg::Static);
+    settings.report.interval_s = args.report_interval.unwrap_or(settings.report.interval_s);
+    if !args.source.is_empty() {
+        settings.cameras = cameras(args)?;
+    }
+    Ok(settings)
+}
+
+/// The cameras of --source.
+fn cameras(args: &Args) -> Result<Cameras> {
+    let mut cameras: Vec<CameraSettings> = Vec::with_capacity(args.source.len());
+    for (number, source) in args.source.iter().enumerate() {
+        let (name, source) = named(source).unwrap_or_else(|| (format!("cam{number}"), source.clone()));
+        if cameras.iter().any(|camera| camera.name == name) {
+            let message = format!("--source: two cameras are called {name}, expected another name");
+            return Err(Error::new(Kind::Usage, message));
+        }
+        cameras.push(CameraSettings { fps: args.fps, repeat: args.repeat, ..CameraSettings::new(name, source) });
+    }
+    Ok(Cameras(cameras))
+}
+
+/// The name and the source in `NAME=SOURCE`; `None` where no name stands before the source. A path with `=` in it is a source where what
+/// stands before is no name, as in `./a=b`, or where there is such a file.
+fn named(source: &OsStr) -> Option<(String, OsString)> {
+    let at = source.as_bytes().iter().position(|&byte| byte == b'=')?;
+    let name = std::str::from_utf8(&source.as_bytes()[..at]).ok().filter(|name| CameraSettings::is_name(name))?;
+    if Path::new(source).exists() {
+        return None;
+    }
+    Some((name.to_owned(), OsStr::from_bytes(&source.as_bytes()[at + 1..]).to_owned()))
+}
+
+/// Where records go, and when a new file is begun: --jsonl, else what the settings say.
+fn records(args: &Args, settings: &Settings) -> Option<(Target, Option<Rotation>)> {
+    let keep = settings.records.keep_files;
+    let rotation = |max_mib: u64| Rotation { max_bytes: max_mib << 20, keep };
+    match (&args.jsonl, &settings.records.path) {
+        (Some(target), _) => Some((Target::from(target.as_os_str()), args.jsonl_max_mib.map(rotation))),
+        (None, Some(path)) => Some((Target::File(path.clone()), Some(rotation(settings.records.max_mib)))),
+        (None, None) => None,
+    }
 }
 
 fn fps(text: &str) -> std::result::Result<f64, String> {

@@ -135,7 +135,7 @@ impl Session {
 /// The backend that `args` ask for, which `--heads` can rule out.
 fn backend(args: &ModelArgs) -> Result<Backend> {
     let message = "--heads has no effect on plans, which are built with the package's own: `cfvit import --heads N` puts it there";
-    match (args.backend, args.heads) {
+    match (args.backend.unwrap_or_default(), args.heads) {
         (Backend::TensorRt, Some(_)) => Err(Error::new(Kind::Usage, message)),
         (Backend::Auto, Some(_)) => {
             log::warn!("running on the CPU: {message}");

@@ -1,29 +1,57 @@
-//! The decision thread: preprocess → coarse → gate → gather → fine for the newest frame, and what is told about it.
+//! The decision thread: preprocess → coarse → gate → gather → fine for one frame after the other, and what is told about it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
-use super::Prepare;
-use super::slot::{Outcome, Slot};
+use super::observe::{Decision, Observer};
+use super::slot::{Answer, CameraId, Outcome, Slots};
+use super::{Prepare, Tuning};
 use crate::cascade::{Cascade, Lap};
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
-use crate::frame::{Frame, Inputs, Stage, Timing};
+use crate::frame::{Frame, Inputs, Timing};
 use crate::report::{Record, Recorder, Records};
+use crate::smoothing::{Smooth, Smoother};
 
 /// So many frames in a row that the engine fails on end the run: it will not come back by itself.
 pub const MAX_ENGINE_FAILURES: u64 = 10;
 
+/// What the decision thread keeps of one camera.
+pub(super) struct Seat {
+    pub(super) id: CameraId,
+    pub(super) name: String,
+    /// The source's name.
+    pub(super) source: String,
+    pub(super) prepare: Prepare,
+    pub(super) tuning: Tuning,
+    pub(super) latencies: Arc<Recorder>,
+    pub(super) smoother: Smoother,
+    pub(super) pictures: Episode,
+}
+
+/// What changes while frames are decided; looked for once a frame.
+pub(super) enum Command {
+    Join(Box<Seat>),
+    Leave(CameraId),
+    Tune(CameraId, Tuning),
+}
+
 /// All that the decision thread owns. Its buffers are reused from frame to frame.
 pub(super) struct Decider {
-    pub(super) prepare: Prepare,
+    pub(super) seats: Vec<Seat>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) observers: Vec<Box<dyn Observer>>,
+    pub(super) core: Core,
+}
+
+/// What all cameras share.
+pub(super) struct Core {
     pub(super) cascade: Cascade,
     /// Names by class.
-    pub(super) labels: Vec<String>,
-    pub(super) source: String,
-    pub(super) latencies: Arc<Recorder>,
+    pub(super) labels: Arc<[String]>,
     pub(super) records: Option<Arc<Records>>,
     pub(super) inputs: Inputs,
     pub(super) line: Vec<u8>,
@@ -42,78 +70,139 @@ impl Decider {
     ///
     /// # Errors
     /// The engine's, when it failed [`MAX_ENGINE_FAILURES`] times in a row, or once for good ([`Kind::Device`]).
-    pub(super) fn run(&mut self, slot: &Slot, limit: Option<u64>) -> Result<()> {
-        let (mut pictures, mut engine) = (Episode::default(), Episode::default());
+    pub(super) fn run(&mut self, slots: &Slots, limit: Option<u64>) -> Result<()> {
+        let mut engine = Episode::default();
         let mut decided = 0;
         while limit.is_none_or(|limit| decided < limit)
-            && let Some(frame) = slot.take()
+            && let Some((camera, frame)) = slots.take()
         {
-            match self.decide(&frame) {
-                Ok(stage) => {
-                    slot.finish(frame, Outcome::Decided(stage));
+            self.obey();
+            let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == camera) else {
+                // Its camera left after the frame was taken.
+                slots.finish(camera, frame, Outcome::Failed);
+                continue;
+            };
+            match self.core.decide(seat, &frame, &mut self.observers) {
+                Ok(answer) => {
+                    slots.finish(camera, frame, Outcome::Decided(answer));
                     decided += 1;
                     if let Some(failures) = engine.recovers() {
                         log::info!("the engine answers again after {failures} failed frames");
                     }
-                    pictures.recovers();
-                    if let Some(change) = self.cascade.take_change() {
+                    seat.pictures.recovers();
+                    if let Some(change) = self.core.cascade.take_change() {
                         log::info!("{change}");
                     }
                 }
                 Err(Failure::Picture(error)) => {
-                    if pictures.fails() {
-                        log::warn!("skipping {}: {error}", frame.name);
+                    if seat.pictures.fails() {
+                        log::warn!("camera {}: skipping {}: {error}", seat.name, frame.name);
                     }
-                    slot.finish(frame, Outcome::Failed);
+                    slots.finish(camera, frame, Outcome::Failed);
                 }
                 Err(Failure::Engine(error)) => {
                     if engine.fails() {
                         log::error!("the engine failed on {}: {error}", frame.name);
                     }
-                    slot.finish(frame, Outcome::Failed);
-                    if error.kind() == Kind::Device {
-                        return Err(error.within("the engine's device failed"));
-                    }
-                    if engine.failures() >= MAX_ENGINE_FAILURES {
-                        return Err(error.within(format!("the engine failed on {MAX_ENGINE_FAILURES} frames in a row")));
-                    }
+                    slots.finish(camera, frame, Outcome::Failed);
+                    judge(error, engine.failures())?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Decides one frame, measures and records it.
-    fn decide(&mut self, frame: &Frame) -> std::result::Result<Stage, Failure> {
-        let mut clock = Lap::start();
-        (self.prepare)(&frame.picture, &mut self.inputs).map_err(Failure::Picture)?;
-        let preprocess_ms = clock.lap_ms();
-        let threshold = self.cascade.threshold();
-        let verdict = self.cascade.decide(&self.inputs).map_err(Failure::Engine)?;
-        let latency = frame.captured.elapsed();
-        self.latencies.record(latency);
-        let stage = verdict.stage;
-        if let Some(records) = &self.records {
-            let record = Record {
-                time: wall_clock(latency),
-                seq: frame.seq,
-                source: &self.source,
-                image: &frame.name,
-                exit: stage.as_str(),
-                label: verdict.label,
-                name: self.labels.get(verdict.label).map_or("", String::as_str),
-                confidence: verdict.confidence,
-                coarse_confidence: verdict.coarse_confidence,
-                threshold,
-                latency_ms: latency.as_secs_f64() * 1e3,
-                timing_ms: Timing { preprocess_ms, ..verdict.timing }.into(),
-            };
-            match record.write_to(&mut self.line) {
-                Ok(()) => records.push(&self.line),
-                Err(error) => log::error!("cannot make a record of frame {}: {error}", frame.seq),
+    /// Takes the changes that have come. A camera joins before its first frame is put, so it is known when that is taken.
+    fn obey(&mut self) {
+        for command in self.commands.try_iter() {
+            match command {
+                Command::Join(seat) => self.seats.push(*seat),
+                Command::Leave(id) => self.seats.retain(|seat| seat.id != id),
+                Command::Tune(id, tuning) => {
+                    self.seats.iter_mut().filter(|seat| seat.id == id).for_each(|seat| seat.tuning = tuning);
+                }
             }
         }
-        Ok(stage)
+    }
+}
+
+/// Whether the run can go on after the engine failed for the `failures`th time in a row.
+fn judge(error: Error, failures: u64) -> Result<()> {
+    if error.kind() == Kind::Device {
+        return Err(error.within("the engine's device failed"));
+    }
+    if failures >= MAX_ENGINE_FAILURES {
+        return Err(error.within(format!("the engine failed on {MAX_ENGINE_FAILURES} frames in a row")));
+    }
+    Ok(())
+}
+
+impl Core {
+    /// Decides one frame, measures and records it, and shows it to the observers.
+    fn decide(
+        &mut self,
+        seat: &mut Seat,
+        frame: &Frame,
+        observers: &mut [Box<dyn Observer>],
+    ) -> std::result::Result<Answer, Failure> {
+        let mut clock = Lap::start();
+        (seat.prepare)(&frame.picture, &mut self.inputs).map_err(Failure::Picture)?;
+        let preprocess_ms = clock.lap_ms();
+        let threshold = observers
+            .iter_mut()
+            .fold(seat.tuning.threshold, |threshold, observer| observer.threshold(&seat.name, threshold));
+        self.cascade.set_threshold(threshold);
+        let verdict = self.cascade.decide(&self.inputs).map_err(Failure::Engine)?;
+        let latency = frame.captured.elapsed();
+        seat.latencies.record(latency);
+        let smooth = seat.smoother.update(seat.tuning.smoothing, &verdict.probabilities);
+        let answer = Answer { stage: verdict.stage, label: verdict.label, confidence: verdict.confidence, smooth };
+        let timing = Timing { preprocess_ms, ..verdict.timing };
+        if self.records.is_some() {
+            self.record(seat, frame, (threshold, latency, timing), smooth);
+        }
+        if !observers.is_empty() {
+            let (camera, camera_name) = (seat.id, seat.name.as_str());
+            let inputs = &self.inputs;
+            let decision = Decision { camera, camera_name, frame, inputs, threshold, smooth, latency, timing };
+            observers.iter_mut().for_each(|observer| observer.decided(&decision, &mut self.cascade));
+        }
+        Ok(answer)
+    }
+
+    /// Queues the record of the last verdict.
+    fn record(
+        &mut self,
+        seat: &Seat,
+        frame: &Frame,
+        (threshold, latency, timing): (f32, Duration, Timing),
+        smooth: Smooth,
+    ) {
+        let Some(records) = &self.records else { return };
+        let verdict = self.cascade.verdict();
+        let name = |label: usize| self.labels.get(label).map_or("", String::as_str);
+        let record = Record {
+            time: wall_clock(latency),
+            seq: frame.seq,
+            camera: &seat.name,
+            source: &seat.source,
+            image: &frame.name,
+            exit: verdict.stage.as_str(),
+            label: verdict.label,
+            name: name(verdict.label),
+            confidence: verdict.confidence,
+            smooth_label: smooth.label,
+            smooth_name: name(smooth.label),
+            smooth_confidence: smooth.confidence,
+            coarse_confidence: verdict.coarse_confidence,
+            threshold,
+            latency_ms: latency.as_secs_f64() * 1e3,
+            timing_ms: timing.into(),
+        };
+        match record.write_to(&mut self.line) {
+            Ok(()) => records.push(&self.line),
+            Err(error) => log::error!("cannot make a record of frame {}: {error}", frame.seq),
+        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! The runtime: the only place that makes threads for the stages of a frame.
 //!
 //! ```text
-//! capture thread ──▶ slot (depth 1, newest frame wins) ──▶ decision thread ──▶ records queue ──▶ records thread
-//! power thread (20 Hz, only with a meter)                       └─ counters, latencies ─▶ supervisor: a line a second
+//! capture thread of camera A ──▶ slot (depth 1, newest frame wins) ─┐ fair turn
+//! capture thread of camera B ──▶ slot (depth 1, newest frame wins) ─┴─▶ decision thread ──▶ records queue ──▶ records thread
+//! power thread (20 Hz, only with a meter)                                   └─ counters, latencies ─▶ supervisor: a line a second
 //! ```
-//! The thread that calls [`Pipeline::run`] supervises: it reports, notices every end (also a panic), and winds the others down in
-//! bounded time. No lock is held while anything is computed, decoded or written.
+//! The thread that calls [`Pipeline::run`] supervises: it reports, notices every end (also a panic), obeys changes, and winds the others
+//! down in bounded time. No lock is held while anything is computed, decoded or written.
 
+mod attend;
+mod control;
 mod decide;
+mod observe;
 mod slot;
 mod supervise;
 
@@ -16,18 +20,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
 
-use decide::Decider;
+pub use attend::{Attendant, Busy, Health};
+pub use control::{Change, Control, Controlled, Member, control};
 pub use decide::MAX_ENGINE_FAILURES;
-use slot::Slot;
+use decide::{Core, Decider};
+pub use observe::{Decision, Observer};
+use slot::Slots;
+pub use slot::{Answer, CameraId};
 use supervise::{Done, Supervisor, Thread, spawn};
 
 use crate::capture::{Event, Pace, Source, Wait};
 use crate::cascade::Cascade;
 use crate::clock::{Stop, System};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::power::{Meter, Monitor};
-use crate::report::{Full, Records, Reporter, Summary, Target, Writer};
+use crate::report::{Full, Reason, Records, Reporter, Rotation, Summary, Target, Writer};
+use crate::smoothing::Smoothing;
 
 /// Makes the network's inputs from a picture.
 pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs) -> Result<()> + Send>;
@@ -35,24 +44,47 @@ pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs) -> Result<()> + Send>;
 /// A source is asked again at least this often, so that one which knows nothing of the stop still ends with it.
 const SOURCE_PATIENCE: Duration = Duration::from_millis(100);
 
+/// One camera of a run.
+pub struct Camera {
+    /// Its name in logs, records and metrics; unique in the run.
+    pub name: String,
+    /// Where its frames come from.
+    pub source: Box<dyn Source>,
+    /// From its pictures to inputs.
+    pub prepare: Prepare,
+    /// How its frames are decided.
+    pub tuning: Tuning,
+}
+
+/// What can be changed for a camera between two of its frames.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    /// η: confidence from which the coarse answer is final.
+    pub threshold: f32,
+    /// How its labels are smoothed.
+    pub smoothing: Smoothing,
+}
+
 /// What is to be run.
 pub struct Pipeline {
-    /// Where the frames come from.
-    pub source: Box<dyn Source>,
-    /// From picture to inputs.
-    pub prepare: Prepare,
-    /// From inputs to a verdict.
+    /// At least one.
+    pub cameras: Vec<Camera>,
+    /// From inputs to a verdict, for all cameras.
     pub cascade: Cascade,
     /// The classes' names, in class order.
     pub labels: Vec<String>,
     /// Measures the energy, if anything can.
     pub meter: Option<Box<dyn Meter>>,
-    /// Where a record per decision goes, if anywhere.
-    pub records: Option<Target>,
+    /// Where a record per decision goes, if anywhere, and when a new file is begun there.
+    pub records: Option<(Target, Option<Rotation>)>,
     /// Stop after so many decisions.
     pub frames: Option<u64>,
     /// Time between two log lines.
     pub report_interval: Duration,
+    /// See every decision, in this order.
+    pub observers: Vec<Box<dyn Observer>>,
+    /// Changes that come while it runs.
+    pub control: Option<Controlled>,
 }
 
 /// How a run ended.
@@ -65,69 +97,77 @@ pub struct Outcome {
 }
 
 impl Pipeline {
-    /// Runs until the source ends, the frames asked for are decided, `stop` is requested, or something fails for good. Requests
-    /// `stop` itself at the end.
+    /// Runs until all sources end, the frames asked for are decided, `stop` is requested, or something fails for good. Requests `stop`
+    /// itself at the end. A camera that fails while others run does not end the run.
     ///
     /// # Errors
     /// When the run cannot begin: the records' target cannot be opened, or a thread cannot be made. What fails later is in
     /// [`Outcome::result`].
-    pub fn run(self, stop: &Stop) -> Result<Outcome> {
+    pub fn run(self, stop: &Stop, attendant: &mut dyn Attendant) -> Result<Outcome> {
         let (done, ends) = unbounded();
-        let slot = Arc::new(Slot::new());
-        let outcome = self.start(&slot, stop, &done).map(|supervisor| supervisor.run(&ends));
+        let slots = Arc::new(Slots::new());
+        let outcome = self.start(&slots, stop, done).map(|supervisor| supervisor.run(&ends, attendant));
         // Whatever failed, no thread that has begun is left running.
         stop.request();
-        slot.stop();
+        slots.stop();
         outcome
     }
 
     /// Makes the threads.
-    fn start(self, slot: &Arc<Slot>, stop: &Stop, done: &Sender<Done>) -> Result<Supervisor> {
-        let writer = self.records.clone().map(Writer::open).transpose()?;
-        let records = writer.as_ref().map(|_| Arc::new(Records::new(full_policy(self.source.pace()))));
+    fn start(self, slots: &Arc<Slots>, stop: &Stop, done: Sender<Done>) -> Result<Supervisor> {
+        if self.cameras.is_empty() {
+            return Err(Error::new(Kind::Usage, "no camera to run: expected at least one"));
+        }
+        let writer = self.records.clone().map(|(target, rotation)| Writer::open(target, rotation)).transpose()?;
+        let records = writer.as_ref().map(|_| Arc::new(Records::new(full_policy(&self.cameras))));
         let started = Instant::now();
         let meter = self.meter.as_ref().map(|meter| meter.describe());
-        let energy = self.meter.map(|meter| start_power(meter, started, stop, done)).transpose()?;
-        let reporter = Reporter::new(started, energy)?;
+        let energy = self.meter.map(|meter| start_power(meter, started, stop, &done)).transpose()?;
+        let (commands, taken) = unbounded();
+        let labels: Arc<[String]> = self.labels.into();
 
-        let supervisor = Supervisor {
-            slot: Arc::clone(slot),
+        let mut supervisor = Supervisor {
+            slots: Arc::clone(slots),
             stop: stop.clone(),
-            source: self.source.describe(),
+            done,
+            commands,
+            control: self.control.map(|control| control.0),
+            cameras: Vec::new(),
+            labels: Arc::clone(&labels),
             meter,
-            records: records.clone().zip(self.records.map(|target| target.to_string())),
+            records: records.clone().zip(self.records.map(|(target, _)| target)),
             interval: self.report_interval,
             running: Vec::new(),
-            source_ended: false,
+            sources_ended: false,
             result: Ok(()),
-            reporter,
+            reporter: Reporter::new(started, energy)?,
         };
-        let mut decider = Decider {
-            prepare: self.prepare,
+        supervisor.running.extend(supervisor.meter.as_ref().map(|_| Thread::Power));
+        let core = Core {
             cascade: self.cascade,
-            labels: self.labels,
-            source: self.source.name().to_owned(),
-            latencies: supervisor.reporter.recorder(),
+            labels,
             records: records.clone(),
             inputs: Inputs::default(),
             line: Vec::new(),
         };
-        let (frames, taken) = (self.frames, Arc::clone(slot));
-        spawn(Thread::Decide, done, move || decider.run(&taken, frames))?;
-        let (mut source, put, stopped) = (self.source, Arc::clone(slot), stop.clone());
-        spawn(Thread::Capture, done, move || capture(source.as_mut(), &put, &stopped))?;
+        let mut decider = Decider { seats: Vec::new(), commands: taken, observers: self.observers, core };
+        for camera in self.cameras {
+            supervisor.join(camera)?;
+        }
+        let (frames, frames_of) = (self.frames, Arc::clone(slots));
+        supervisor.spawn(Thread::Decide, move || decider.run(&frames_of, frames))?;
         if let Some((mut writer, records)) = writer.zip(records) {
-            spawn(Thread::Records, done, move || writer.run(&records))?;
+            supervisor.spawn(Thread::Records, move || writer.run(&records))?;
         }
         Ok(supervisor)
     }
 }
 
-/// Only frames that can wait may wait for a disk.
-fn full_policy(pace: Pace) -> Full {
-    match pace {
-        Pace::Live => Full::Drop,
-        Pace::Pull => Full::Wait,
+/// Only where every frame can wait may frames wait for a disk.
+fn full_policy(cameras: &[Camera]) -> Full {
+    match cameras.iter().any(|camera| camera.source.pace() == Pace::Live) {
+        true => Full::Drop,
+        false => Full::Wait,
     }
 }
 
@@ -142,24 +182,23 @@ fn start_power(mut meter: Box<dyn Meter>, started: Instant, stop: &Stop, done: &
     Ok(monitor)
 }
 
-/// The capture thread: fills spare frames and hands them over until the source ends or the stop.
-fn capture(source: &mut dyn Source, slot: &Slot, stop: &Stop) -> Result<()> {
+/// A capture thread: fills spare frames and hands them over until the source ends or the stop.
+fn capture(source: &mut dyn Source, slots: &Slots, camera: CameraId, stop: &Stop) -> Result<()> {
     let pulled = source.pace() == Pace::Pull;
-    while !stop.is_requested() && (!pulled || slot.wait_empty()) {
-        let mut frame = slot.spare();
+    while !stop.is_requested() && (!pulled || slots.wait_empty(camera)) {
+        let mut frame = slots.spare(camera);
         let wait = Wait { clock: &System, stop, deadline: Instant::now() + SOURCE_PATIENCE };
         match source.next(&mut frame, &wait)? {
-            Event::Frame => slot.put(frame),
-            Event::Failed => {
-                slot.put_damaged();
-                slot.give_back(frame);
-            }
-            Event::Idle => slot.give_back(frame),
+            Event::Frame => slots.put(camera, frame),
+            Event::Failed => slots.put_damaged(camera, frame, Reason::Corrupt),
+            Event::Idle => slots.give_back(camera, frame),
             Event::End => return Ok(()),
         }
     }
     Ok(())
 }
 
+#[cfg(test)]
+mod cameras_tests;
 #[cfg(test)]
 mod tests;

@@ -1,99 +1,204 @@
-//! The hand-over between capture and decision: room for one frame, where the newest wins, and the counters that account for every
-//! frame. Buffers go round: nothing is allocated per frame.
+//! The hand-over between the captures and the decision: room for one frame a camera, where the newest wins, a fair turn among the
+//! cameras, and the counters that account for every frame. Buffers go round: nothing is allocated per frame.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::clock::Stop;
 use crate::frame::{Frame, Picture, Stage};
-use crate::report::Tally;
+use crate::report::{Reason, Tally};
+use crate::smoothing::Smooth;
 
-/// What became of a frame that was taken out of the slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+/// A camera of this run. Never used again after its camera is gone, so that what comes late finds nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CameraId(u64);
+
+/// What was answered to a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
     /// The stage that answered.
-    Decided(Stage),
+    pub stage: Stage,
+    /// The winning class.
+    pub label: usize,
+    /// Its probability, 0 to 1.
+    pub confidence: f32,
+    /// The smoothed answer of the camera.
+    pub smooth: Smooth,
+}
+
+/// What became of a frame that was taken out of its slot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Outcome {
+    Decided(Answer),
     /// Nobody answered.
     Failed,
 }
 
-/// Depth 1, newest frame wins. One thread puts, one takes. The lock is held for moves and counts only.
+/// One slot a camera: depth 1, newest frame wins. A thread per camera puts, one thread takes. The lock is held for moves and counts
+/// only.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct Slots {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    lanes: Vec<Lane>,
+    ids: u64,
+    /// Index of the lane whose turn comes next.
+    turn: usize,
+    /// The frame that was taken and is not finished, and since when.
+    deciding: Option<(CameraId, Instant)>,
+    /// The counters of cameras that are gone.
+    past: Tally,
+    /// Nothing more is decided.
+    stopped: bool,
+}
+
+/// One camera's slot.
+#[derive(Debug)]
+struct Lane {
+    id: CameraId,
+    stop: Stop,
     waiting: Option<Frame>,
-    /// A frame was taken and is not finished.
-    deciding: bool,
     spare: Vec<Frame>,
     /// `in_flight` stays 0 here: it is what `waiting` and `deciding` say.
     tally: Tally,
     /// No more frames will be put; the waiting one is still decided.
     ended: bool,
-    /// Nothing more is decided.
-    stopped: bool,
+    /// Since when the source has been at work without coming back.
+    asked: Option<Instant>,
+    /// Since when the source has had nothing to give.
+    idle: Option<Instant>,
+    answer: Option<Answer>,
 }
 
-impl Slot {
+/// A camera's slot at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Look {
+    /// Its counters. They add up.
+    pub(super) tally: Tally,
+    /// Its last answer.
+    pub(super) answer: Option<Answer>,
+    /// Its capture has ended.
+    pub(super) ended: bool,
+    /// How long the source has been at work without coming back.
+    pub(super) asked: Duration,
+    /// How long the source has had nothing to give; `None` while it gives frames.
+    pub(super) idle: Option<Duration>,
+}
+
+impl Slots {
     pub(super) fn new() -> Self {
         Self { state: Mutex::new(State::default()), changed: Condvar::new() }
     }
 
-    /// A frame to fill: one that has been used, or a new one while there are too few.
-    pub(super) fn spare(&self) -> Frame {
-        let new = || Frame { seq: 0, name: String::new(), captured: Instant::now(), picture: Picture::default() };
-        self.lock().spare.pop().unwrap_or_else(new)
-    }
-
-    /// Gives back a frame that was not put.
-    pub(super) fn give_back(&self, frame: Frame) {
-        self.lock().spare.push(frame);
-    }
-
-    /// Waits until no frame is waiting; false if the slot was ended or stopped.
-    pub(super) fn wait_empty(&self) -> bool {
+    /// A slot for one more camera; `stop` is what ends its capture.
+    pub(super) fn add(&self, stop: Stop) -> CameraId {
         let mut state = self.lock();
-        while state.waiting.is_some() && !state.ended && !state.stopped {
+        state.ids += 1;
+        let id = CameraId(state.ids);
+        state.lanes.push(Lane::new(id, stop));
+        id
+    }
+
+    /// Takes a camera out of service: its capture is asked to end, and its waiting frame is dropped. Gives its counters; a frame of it
+    /// that is being decided is in flight there, and counted when it is finished.
+    pub(super) fn remove(&self, id: CameraId) -> Tally {
+        let mut state = self.lock();
+        let Some(at) = state.lanes.iter().position(|lane| lane.id == id) else { return Tally::default() };
+        let mut lane = state.lanes.remove(at);
+        lane.stop.request();
+        if lane.waiting.take().is_some() {
+            lane.tally.lose(Reason::Newer);
+        }
+        if at < state.turn {
+            state.turn -= 1;
+        }
+        state.past += lane.tally;
+        self.changed.notify_all();
+        Tally { in_flight: u64::from(state.is_deciding(id)), ..lane.tally }
+    }
+
+    /// A frame to fill: one that has been used, or a new one while there are too few. From now on the source is at work.
+    pub(super) fn spare(&self, id: CameraId) -> Frame {
+        let mut state = self.lock();
+        let used = state.lane(id).and_then(|lane| {
+            lane.asked = Some(Instant::now());
+            lane.spare.pop()
+        });
+        used.unwrap_or_else(|| Frame {
+            seq: 0,
+            name: String::new(),
+            captured: Instant::now(),
+            picture: Picture::default(),
+        })
+    }
+
+    /// Gives back a frame that the source had nothing for.
+    pub(super) fn give_back(&self, id: CameraId, frame: Frame) {
+        if let Some(lane) = self.lock().lane(id) {
+            lane.asked = None;
+            lane.idle.get_or_insert_with(Instant::now);
+            lane.spare.push(frame);
+        }
+    }
+
+    /// Waits until no frame is waiting; false if the slot is gone, ended or stopped.
+    pub(super) fn wait_empty(&self, id: CameraId) -> bool {
+        let mut state = self.lock();
+        loop {
+            let stopped = state.stopped;
+            match state.lane(id) {
+                Some(lane) if !lane.ended && !stopped => {
+                    if lane.waiting.is_none() {
+                        return true;
+                    }
+                }
+                _ => return false,
+            }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        !state.ended && !state.stopped
     }
 
     /// Numbers `frame` and makes it the one that waits. A frame that was waiting is dropped.
-    pub(super) fn put(&self, mut frame: Frame) {
+    pub(super) fn put(&self, id: CameraId, mut frame: Frame) {
         let mut state = self.lock();
-        frame.seq = state.tally.captured;
-        state.tally.captured += 1;
-        if let Some(older) = state.waiting.replace(frame) {
-            state.tally.dropped += 1;
-            state.spare.push(older);
+        let Some(lane) = state.lane(id) else { return };
+        (lane.asked, lane.idle) = (None, None);
+        frame.seq = lane.tally.captured;
+        lane.tally.captured += 1;
+        if let Some(older) = lane.waiting.replace(frame) {
+            lane.tally.lose(Reason::Newer);
+            lane.spare.push(older);
         }
         self.changed.notify_all();
     }
 
-    /// Counts a frame that was captured damaged.
-    pub(super) fn put_damaged(&self) {
-        let mut state = self.lock();
-        state.tally.captured += 1;
-        state.tally.failed += 1;
+    /// Counts a frame that was captured damaged, and takes its buffers back.
+    pub(super) fn put_damaged(&self, id: CameraId, frame: Frame, reason: Reason) {
+        if let Some(lane) = self.lock().lane(id) {
+            (lane.asked, lane.idle) = (None, None);
+            lane.tally.captured += 1;
+            lane.tally.lose(reason);
+            lane.spare.push(frame);
+        }
     }
 
-    /// Waits for a frame to decide; `None` when there will be none. Each must be [`Slot::finish`]ed before the next is taken.
-    pub(super) fn take(&self) -> Option<Frame> {
+    /// Waits for a frame to decide; `None` when there will be none. Cameras with a frame that waits take turns. Each frame must be
+    /// [`Slots::finish`]ed before the next is taken.
+    pub(super) fn take(&self) -> Option<(CameraId, Frame)> {
         let mut state = self.lock();
         loop {
             if state.stopped {
                 return None;
             }
-            if let Some(frame) = state.waiting.take() {
-                state.deciding = true;
+            if let Some(taken) = state.take() {
                 self.changed.notify_all();
-                return Some(frame);
+                return Some(taken);
             }
-            if state.ended {
+            if state.lanes.iter().all(|lane| lane.ended) {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -101,37 +206,68 @@ impl Slot {
     }
 
     /// Counts what became of the frame that was taken, and takes its buffers back.
-    pub(super) fn finish(&self, frame: Frame, outcome: Outcome) {
+    pub(super) fn finish(&self, id: CameraId, frame: Frame, outcome: Outcome) {
         let mut state = self.lock();
-        state.deciding = false;
-        match outcome {
-            Outcome::Decided(stage) => {
-                state.tally.decided += 1;
-                state.tally.fine += u64::from(stage == Stage::Fine);
-                state.tally.full += u64::from(stage == Stage::Static);
+        state.deciding = None;
+        match state.lane(id) {
+            Some(lane) => {
+                lane.tally.count(outcome);
+                if let Outcome::Decided(answer) = outcome {
+                    lane.answer = Some(answer);
+                }
+                lane.spare.push(frame);
             }
-            Outcome::Failed => state.tally.failed += 1,
+            None => state.past.count(outcome),
         }
-        state.spare.push(frame);
     }
 
-    /// No more frames come: the decision goes on until the slot is empty.
-    pub(super) fn end(&self) {
-        self.lock().ended = true;
+    /// No more frames come from this camera: the decision goes on until its slot is empty.
+    pub(super) fn end(&self, id: CameraId) {
+        if let Some(lane) = self.lock().lane(id) {
+            lane.ended = true;
+            lane.asked = None;
+        }
         self.changed.notify_all();
     }
 
-    /// Nothing more is to be decided: every waiter comes back at once. A frame that waits stays in flight.
+    /// Nothing more is to be captured or decided: every waiter comes back at once. Frames that wait stay in flight.
     pub(super) fn stop(&self) {
-        self.lock().stopped = true;
+        let mut state = self.lock();
+        state.stopped = true;
+        state.lanes.iter().for_each(|lane| lane.stop.request());
         self.changed.notify_all();
     }
 
-    /// The counters at this moment. They add up.
+    /// The counters of all cameras at this moment, those that are gone included. They add up.
     pub(super) fn tally(&self) -> Tally {
         let state = self.lock();
-        let in_flight = u64::from(state.waiting.is_some()) + u64::from(state.deciding);
-        Tally { in_flight, ..state.tally }
+        let mut tally = state.past;
+        for lane in &state.lanes {
+            tally += lane.tally;
+            tally.in_flight += u64::from(lane.waiting.is_some());
+        }
+        tally.in_flight += u64::from(state.deciding.is_some());
+        tally
+    }
+
+    /// One camera at this moment; `None` when it is gone.
+    pub(super) fn look(&self, id: CameraId) -> Option<Look> {
+        let mut state = self.lock();
+        let deciding = state.is_deciding(id);
+        let lane = state.lane(id)?;
+        let in_flight = u64::from(lane.waiting.is_some()) + u64::from(deciding);
+        Some(Look {
+            tally: Tally { in_flight, ..lane.tally },
+            answer: lane.answer,
+            ended: lane.ended,
+            asked: lane.asked.map_or(Duration::ZERO, |since| since.elapsed()),
+            idle: lane.idle.map(|since| since.elapsed()),
+        })
+    }
+
+    /// Whose frame is being decided, and for how long already.
+    pub(super) fn deciding(&self) -> Option<(CameraId, Duration)> {
+        self.lock().deciding.map(|(id, since)| (id, since.elapsed()))
     }
 
     // A thread that panicked cannot have left the state half-way: nothing in here panics between two changes.
@@ -140,85 +276,61 @@ impl Slot {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// What a thread can do to a slot.
-    #[derive(Clone, Copy, Debug)]
-    enum Act {
-        Put,
-        PutDamaged,
-        Take,
-        Finish(Outcome),
-        End,
-        Stop,
+impl State {
+    fn lane(&mut self, id: CameraId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.id == id)
     }
 
-    fn act() -> impl Strategy<Value = Act> {
-        prop_oneof![
-            6 => Just(Act::Put),
-            1 => Just(Act::PutDamaged),
-            6 => Just(Act::Take),
-            3 => Just(Act::Finish(Outcome::Decided(Stage::Coarse))),
-            3 => Just(Act::Finish(Outcome::Decided(Stage::Fine))),
-            1 => Just(Act::Finish(Outcome::Decided(Stage::Static))),
-            1 => Just(Act::Finish(Outcome::Failed)),
-            1 => Just(Act::End),
-            1 => Just(Act::Stop),
-        ]
+    fn is_deciding(&self, id: CameraId) -> bool {
+        self.deciding.is_some_and(|(deciding, _)| deciding == id)
     }
 
-    proptest! {
-        #[test]
-        fn the_counters_add_up_after_every_step_and_the_newest_frame_wins(acts in prop::collection::vec(act(), 0..200)) {
-            let slot = Slot::new();
-            let (mut waiting, mut taken): (Option<u64>, Option<Frame>) = (None, None);
-            let (mut expected, mut over, mut frames) = (Tally::default(), false, 0);
-            for act in acts {
-                match act {
-                    Act::Put => {
-                        let mut frame = slot.spare();
-                        frames += u64::from(frame.name.is_empty());
-                        frame.name = "used".to_owned();
-                        slot.put(frame);
-                        expected.dropped += u64::from(waiting.is_some());
-                        waiting = Some(expected.captured);
-                        expected.captured += 1;
-                    }
-                    Act::PutDamaged => {
-                        slot.put_damaged();
-                        expected.captured += 1;
-                        expected.failed += 1;
-                    }
-                    // Where the real thread would wait there is nothing to check.
-                    Act::Take if taken.is_some() || (waiting.is_none() && !over) => {}
-                    Act::Take => {
-                        taken = slot.take();
-                        let stopped = slot.lock().stopped;
-                        prop_assert_eq!(taken.as_ref().map(|frame| frame.seq), if stopped { None } else { waiting });
-                        waiting = if stopped { waiting } else { None };
-                    }
-                    Act::Finish(outcome) => if let Some(frame) = taken.take() {
-                        slot.finish(frame, outcome);
-                        match outcome {
-                            Outcome::Decided(stage) => {
-                                expected.decided += 1;
-                                expected.fine += u64::from(stage == Stage::Fine);
-                                expected.full += u64::from(stage == Stage::Static);
-                            }
-                            Outcome::Failed => expected.failed += 1,
-                        }
-                    },
-                    Act::End => { slot.end(); over = true; }
-                    Act::Stop => { slot.stop(); over = true; }
-                }
-                expected.in_flight = u64::from(waiting.is_some()) + u64::from(taken.is_some());
-                prop_assert_eq!(slot.tally(), expected);
-                prop_assert!(slot.tally().adds_up());
-                prop_assert!(frames <= 3, "one filled, one waiting, one being decided");
+    /// The frame of the first camera from `turn` on that has one; the turn passes to the camera after it.
+    fn take(&mut self) -> Option<(CameraId, Frame)> {
+        let count = self.lanes.len();
+        for step in 0..count {
+            let at = (self.turn + step) % count;
+            let lane = &mut self.lanes[at];
+            if let Some(frame) = lane.waiting.take() {
+                let id = lane.id;
+                self.turn = (at + 1) % count;
+                self.deciding = Some((id, Instant::now()));
+                return Some((id, frame));
             }
+        }
+        None
+    }
+}
+
+impl Lane {
+    fn new(id: CameraId, stop: Stop) -> Self {
+        Self {
+            id,
+            stop,
+            waiting: None,
+            spare: Vec::new(),
+            tally: Tally::default(),
+            ended: false,
+            asked: None,
+            idle: None,
+            answer: None,
         }
     }
 }
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Decided(Answer { stage, .. }) => {
+                self.decided += 1;
+                self.fine += u64::from(stage == Stage::Fine);
+                self.full += u64::from(stage == Stage::Static);
+            }
+            Outcome::Failed => self.lose(Reason::Undecided),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "slot_tests.rs"]
+mod tests;

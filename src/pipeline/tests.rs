@@ -15,7 +15,7 @@ use crate::power::Reading;
 
 /// What happens to one frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fate {
+pub(super) enum Fate {
     /// The coarse stage is sure.
     Coarse,
     /// The fine stage is asked.
@@ -43,7 +43,7 @@ enum Fate {
 }
 
 /// Plays fates; each frame's picture tells its fate.
-struct Script {
+pub(super) struct Script {
     fates: Vec<Fate>,
     next: usize,
     pace: Pace,
@@ -160,6 +160,23 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
         buffers: Arc::clone(&buffers),
     };
     let pipeline = Pipeline {
+        cameras: vec![camera("cam", source)],
+        cascade: cascade(None),
+        labels: vec!["cat".to_owned(), "dog".to_owned()],
+        meter: None,
+        records: None,
+        frames: None,
+        report_interval: Duration::from_millis(1),
+        observers: Vec::new(),
+        control: None,
+    };
+    Play { pipeline, stop, ended, buffers }
+}
+
+/// A camera without smoothing, at a threshold between sure and unsure.
+pub(super) fn camera(name: &str, source: impl Source + 'static) -> Camera {
+    Camera {
+        name: name.to_owned(),
         source: Box::new(source),
         prepare: Box::new(|picture, inputs| {
             if picture.rgb[0] == Fate::Unfit as u8 {
@@ -169,17 +186,11 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
             inputs.coarse.push(f32::from(picture.rgb[0]));
             Ok(())
         }),
-        cascade: cascade(None),
-        labels: vec!["cat".to_owned(), "dog".to_owned()],
-        meter: None,
-        records: None,
-        frames: None,
-        report_interval: Duration::from_millis(1),
-    };
-    Play { pipeline, stop, ended, buffers }
+        tuning: Tuning { threshold: 0.9, smoothing: Smoothing::OFF },
+    }
 }
 
-fn cascade(after_source: Option<Arc<AtomicBool>>) -> Cascade {
+pub(super) fn cascade(after_source: Option<Arc<AtomicBool>>) -> Cascade {
     let geometry = Geometry {
         family: Family::Deit,
         grid: 2,
@@ -198,8 +209,8 @@ impl Play {
     /// Runs while another thread takes snapshots of the counters: every one of them must add up.
     fn run(self) -> Outcome {
         let (done, ends) = unbounded();
-        let (slot, over) = (Arc::new(Slot::new()), Arc::new(AtomicBool::new(false)));
-        let (watched, watching) = (Arc::clone(&slot), Arc::clone(&over));
+        let (slots, over) = (Arc::new(Slots::new()), Arc::new(AtomicBool::new(false)));
+        let (watched, watching) = (Arc::clone(&slots), Arc::clone(&over));
         let watcher = std::thread::spawn(move || {
             let mut snapshots = 0u64;
             while !watching.load(Ordering::SeqCst) {
@@ -209,9 +220,9 @@ impl Play {
             }
             snapshots
         });
-        let outcome = self.pipeline.start(&slot, &self.stop, &done).unwrap().run(&ends);
-        assert!(slot.tally().adds_up());
-        assert_eq!(slot.tally(), outcome.summary.whole.tally);
+        let outcome = self.pipeline.start(&slots, &self.stop, done).unwrap().run(&ends, &mut ());
+        assert!(slots.tally().adds_up());
+        assert_eq!(slots.tally(), outcome.summary.whole.tally);
         over.store(true, Ordering::SeqCst);
         watcher.join().unwrap();
         outcome
@@ -342,7 +353,7 @@ fn there_is_a_record_per_decision() {
     let path = dir.path().join("out.jsonl");
     let fates = [Fate::Fine, Fate::Coarse, Fate::Damaged, Fate::EngineError, Fate::Coarse].repeat(200);
     let mut play = play(&fates, Pace::Pull);
-    play.pipeline.records = Some(Target::File(path.clone()));
+    play.pipeline.records = Some((Target::File(path.clone()), None));
     let outcome = play.run();
     outcome.result.unwrap();
     let records: Vec<serde_json::Value> =
@@ -362,7 +373,7 @@ fn there_is_a_record_per_decision() {
 #[test]
 fn a_disk_that_is_full_costs_records_not_frames() {
     let mut play = play(&[Fate::Coarse; 300], Pace::Pull);
-    play.pipeline.records = Some(Target::File("/dev/full".into()));
+    play.pipeline.records = Some((Target::File("/dev/full".into()), None));
     let outcome = play.run();
     outcome.result.unwrap();
     assert_eq!(outcome.summary.whole.tally.decided, 300);
@@ -375,7 +386,8 @@ fn a_reader_that_stands_still_holds_pulled_frames_back_but_not_the_stop() {
     let (reader, writer) = std::io::pipe().unwrap();
     // Their records are several times what the pipe and the queue hold together.
     let mut play = play(&[Fate::Coarse; 20_000], Pace::Pull);
-    play.pipeline.records = Some(Target::File(format!("/proc/self/fd/{}", writer.as_raw_fd()).into()));
+    let target = Target::File(format!("/proc/self/fd/{}", writer.as_raw_fd()).into());
+    play.pipeline.records = Some((target, None));
     let stop = play.stop.clone();
     let later = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(500));
@@ -393,8 +405,8 @@ fn a_reader_that_stands_still_holds_pulled_frames_back_but_not_the_stop() {
 #[test]
 fn records_that_cannot_begin_stop_the_run_before_its_first_frame() {
     let mut play = play(&[Fate::Coarse], Pace::Pull);
-    play.pipeline.records = Some(Target::File("/nowhere/out.jsonl".into()));
-    assert_eq!(play.pipeline.run(&play.stop).unwrap_err().kind(), Kind::Io);
+    play.pipeline.records = Some((Target::File("/nowhere/out.jsonl".into()), None));
+    assert_eq!(play.pipeline.run(&play.stop, &mut ()).unwrap_err().kind(), Kind::Io);
     assert!(!play.ended.load(Ordering::SeqCst));
 }
 

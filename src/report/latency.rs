@@ -63,6 +63,20 @@ impl Latencies {
         Percentiles::of(&self.window)
     }
 
+    /// The percentiles of the windows that `others` closed last, put together; `None` if nothing was decided in them.
+    pub fn window_of<'a>(&mut self, others: impl Iterator<Item = &'a Latencies>) -> Option<Percentiles> {
+        self.window.reset();
+        for other in others {
+            let _ = self.window.add(&other.window);
+        }
+        Percentiles::of(&self.window)
+    }
+
+    /// Adds the windows that `other` has closed so far to the run.
+    pub fn add_run(&mut self, other: &Latencies) {
+        let _ = self.run.add(&other.run);
+    }
+
     /// The percentiles of the windows closed so far.
     pub fn run(&self) -> Option<Percentiles> {
         Percentiles::of(&self.run)
@@ -116,6 +130,24 @@ mod tests {
         assert_eq!(latencies.close_window(&recorder), None);
         let run = latencies.run().unwrap();
         assert!(run.count == 101 && near(run.max_ms, 500.0));
+    }
+
+    #[test]
+    fn latencies_of_several_cameras_are_put_together() {
+        let mut all = Latencies::new().unwrap();
+        let cameras: Vec<Latencies> = [10, 1000]
+            .map(|ms| {
+                let (recorder, mut latencies) = (Recorder::new().unwrap(), Latencies::new().unwrap());
+                recorder.record(Duration::from_millis(ms));
+                latencies.close_window(&recorder);
+                all.add_run(&latencies);
+                latencies
+            })
+            .into();
+        let window = all.window_of(cameras.iter()).unwrap();
+        assert!(window.count == 2 && window.max_ms > 990.0 && window.p50_ms < 11.0, "{window:?}");
+        assert_eq!(all.run(), Some(window));
+        assert_eq!(all.window_of(std::iter::empty()), None);
     }
 
     #[test]

@@ -33,25 +33,48 @@ impl Line {
     }
 }
 
+/// A [`Line`] without its energy, and the energy alone: for the lines of several cameras.
+pub(super) struct Frames<'a>(pub(super) &'a Line);
+pub(super) struct Used<'a>(pub(super) &'a Line);
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { captured, dropped, decided, failed, .. } = self.tally;
+        write!(f, "{}, {}", Frames(self), Used(self))
+    }
+}
+
+impl fmt::Display for Frames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(line) = self;
+        let Tally { captured, dropped, decided, failed, corrupt, short, .. } = line.tally;
         write!(f, "captured {captured}, dropped {dropped}, decided {decided}, failed {failed}")?;
-        if let Some(fine) = self.tally.fine_fraction() {
+        match (corrupt, short) {
+            (0, 0) => {}
+            _ => write!(f, " ({corrupt} corrupt, {short} short)")?,
+        }
+        if let Some(fine) = line.tally.fine_fraction() {
             write!(f, ", fine {:.1} %", fine * 100.0)?;
         }
-        if let Some(full) = self.tally.static_fraction() {
+        if let Some(full) = line.tally.static_fraction() {
             write!(f, ", static {:.1} %", full * 100.0)?;
         }
-        write!(f, ", {:.1} frames/s", self.frames_per_s())?;
-        if let Some(Percentiles { p50_ms, p95_ms, p99_ms, .. }) = self.latency {
-            write!(f, ", latency p50 {p50_ms:.1} p95 {p95_ms:.1} p99 {p99_ms:.1} ms")?;
+        write!(f, ", {:.1} frames/s", line.frames_per_s())?;
+        match line.latency {
+            Some(Percentiles { p50_ms, p95_ms, p99_ms, .. }) => {
+                write!(f, ", latency p50 {p50_ms:.1} p95 {p95_ms:.1} p99 {p99_ms:.1} ms")
+            }
+            None => Ok(()),
         }
-        match self.energy {
-            Some(energy) => write!(f, ", {:.0} mW", energy.mean_mw)?,
-            None => return f.write_str(", energy: not measured"),
+    }
+}
+
+impl fmt::Display for Used<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.energy {
+            Some(energy) => write!(f, "{:.0} mW", energy.mean_mw)?,
+            None => return f.write_str("energy: not measured"),
         }
-        match self.mj_per_frame() {
+        match self.0.mj_per_frame() {
             Some(mj) => write!(f, ", {mj:.1} mJ/frame"),
             None => Ok(()),
         }
@@ -63,6 +86,8 @@ impl fmt::Display for Line {
 pub struct Summary {
     /// The numbers of the run, as of one long window.
     pub whole: Line,
+    /// The same for each camera that ran at the end, by name.
+    pub cameras: Vec<(String, Line)>,
     /// What measured the energy.
     pub meter: Option<String>,
     /// The records, where they were asked for: where to, and how many.
@@ -71,7 +96,12 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { captured, decided, dropped, failed, in_flight, fine, full } = self.whole.tally;
+        let Tally { captured, decided, dropped, failed, in_flight, fine, full, .. } = self.whole.tally;
+        if self.cameras.len() > 1 {
+            for (name, line) in &self.cameras {
+                writeln!(f, "{name}: {}", Frames(line))?;
+            }
+        }
         writeln!(f, "captured   {captured} frames in {:.2} s", self.whole.elapsed.as_secs_f64())?;
         writeln!(f, "decided    {decided}")?;
         writeln!(f, "dropped    {dropped}")?;
@@ -109,7 +139,8 @@ mod tests {
     use super::*;
 
     fn line() -> Line {
-        let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, full: 0 };
+        let tally =
+            Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, ..Tally::default() };
         let latency = Percentiles { count: 20, p50_ms: 10.04, p95_ms: 20.0, p99_ms: 30.0, max_ms: 31.0 };
         let energy = Energy { mean_mw: 5000.0, energy_mj: 10_000.0 };
         Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy) }
@@ -134,12 +165,17 @@ mod tests {
     fn a_summary_tells_where_every_frame_went() {
         let count = RecordsCount { written: 19, dropped: 1 };
         let records = Some(("out.jsonl".to_owned(), count));
-        let text = Summary { whole: line(), meter: Some("INA3221, VDD_IN".to_owned()), records }.to_string();
+        let summary =
+            Summary { whole: line(), cameras: Vec::new(), meter: Some("INA3221, VDD_IN".to_owned()), records };
+        let text = summary.to_string();
         for says in
             ["captured   30 frames in 2.00 s", "in flight  1", "5 of 20 decisions (25.0 %)", "19 written to out.jsonl"]
         {
             assert!(text.contains(says), "{text}");
         }
         assert!(text.ends_with("10.00 J, 5000 mW, 500.0 mJ/frame (INA3221, VDD_IN)"), "{text}");
+        let cameras = ["front", "rear"].map(|name| (name.to_owned(), line())).into();
+        let text = Summary { cameras, ..summary }.to_string();
+        assert!(text.starts_with("front: captured 30, dropped 8") && text.contains("\nrear: captured 30"), "{text}");
     }
 }

@@ -4,7 +4,7 @@
 //! bounded; what happens when it is full is a named policy.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -24,6 +24,8 @@ pub struct Record<'a> {
     pub time: Timestamp,
     /// The number of the frame, counted from 0; dropped and failed frames have numbers too.
     pub seq: u64,
+    /// The camera's name.
+    pub camera: &'a str,
     /// The source's name.
     pub source: &'a str,
     /// What the source calls the picture: a file's path.
@@ -36,6 +38,12 @@ pub struct Record<'a> {
     pub name: &'a str,
     /// `max softmax` of the logits that answered.
     pub confidence: f32,
+    /// The class that holds after smoothing; `label` where smoothing is off.
+    pub smooth_label: usize,
+    /// What people call it.
+    pub smooth_name: &'a str,
+    /// Its average probability.
+    pub smooth_confidence: f32,
     /// `max softmax` of the coarse logits: what the gate compared. `null` (for NaN) where the static pass answered.
     pub coarse_confidence: f32,
     /// η, with which it was compared.
@@ -133,12 +141,14 @@ struct Queue {
     pushed: u64,
     written: u64,
     closed: bool,
+    /// Since when a batch has been written.
+    writing: Option<Instant>,
 }
 
 impl Records {
     /// An empty queue with a policy for when it is full.
     pub fn new(full: Full) -> Self {
-        let queue = Queue { full, bytes: Vec::new(), pushed: 0, written: 0, closed: false };
+        let queue = Queue { full, bytes: Vec::new(), pushed: 0, written: 0, closed: false, writing: None };
         Self { queue: Mutex::new(queue), changed: Condvar::new() }
     }
 
@@ -177,6 +187,11 @@ impl Records {
         RecordsCount { written: queue.written, dropped: queue.pushed - queue.written }
     }
 
+    /// For how long a batch has been written without an end; `None` while none is.
+    pub fn writing(&self) -> Option<Duration> {
+        self.lock().writing.map(|since| since.elapsed())
+    }
+
     /// Waits until `due`, until plenty is queued, or until the queue is closed; then moves what is queued to `batch`
     /// (overwritten). False when it is closed: this was the last batch.
     pub(super) fn take(&self, due: Instant, batch: &mut Vec<u8>) -> bool {
@@ -190,13 +205,16 @@ impl Records {
         }
         batch.clear();
         std::mem::swap(batch, &mut queue.bytes);
+        queue.writing = Some(Instant::now());
         self.changed.notify_all();
         !queue.closed
     }
 
-    /// Counts `records` as written.
+    /// Counts `records` as written; the batch is done.
     pub(super) fn wrote(&self, records: u64) {
-        self.lock().written += records;
+        let mut queue = self.lock();
+        queue.written += records;
+        queue.writing = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -215,12 +233,16 @@ mod tests {
         let record = Record {
             time: Timestamp::from_millisecond(1_700_000_000_123).unwrap(),
             seq: 7,
+            camera: "front",
             source: "pictures",
             image: "a \"b\"\n.jpg",
             exit: Stage::Fine.as_str(),
             label: 3,
             name: "chain saw",
             confidence: f32::NAN,
+            smooth_label: 2,
+            smooth_name: "church",
+            smooth_confidence: 0.5,
             coarse_confidence: 0.25,
             threshold: 0.5,
             latency_ms: 12.345_678,
@@ -235,7 +257,7 @@ mod tests {
         assert_eq!((&value["exit"], &value["latency_ms"]), (&"fine".into(), &12.346.into()));
         assert_eq!((&value["timing_ms"]["total"], &value["timing_ms"]["gate"]), (&3.0.into(), &0.0.into()));
         assert!(value["confidence"].is_null());
-        assert_eq!(value.as_object().unwrap().len(), 12);
+        assert_eq!(value.as_object().unwrap().len(), 16);
         assert_eq!(value["timing_ms"].as_object().unwrap().len(), 7);
     }
 

@@ -1,4 +1,4 @@
-//! Puts the counters, latencies and energy of a window together.
+//! Puts the counters, latencies and energy of a window together: per camera, and of all of them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,27 +7,26 @@ use super::{Latencies, Line, Recorder, Tally};
 use crate::error::Result;
 use crate::power::Monitor;
 
-/// Turns what is counted all the time into the numbers of windows and of the run.
+/// Turns what is counted all the time for one camera into the numbers of windows and of the run. Their energy is `None`: a meter
+/// measures the machine, not a camera.
 #[derive(Debug)]
-pub struct Reporter {
+pub struct CameraReporter {
     recorder: Arc<Recorder>,
     latencies: Latencies,
-    energy: Option<Monitor>,
     started: Instant,
     window_started: Instant,
     before: Tally,
 }
 
-impl Reporter {
-    /// The run and the first window start at `started`; `energy` is `None` without a meter.
+impl CameraReporter {
+    /// The camera begins, and its first window starts, at `started`.
     ///
     /// # Errors
     /// As [`Recorder::new`].
-    pub fn new(started: Instant, energy: Option<Monitor>) -> Result<Self> {
+    pub fn new(started: Instant) -> Result<Self> {
         Ok(Self {
             recorder: Arc::new(Recorder::new()?),
             latencies: Latencies::new()?,
-            energy,
             started,
             window_started: started,
             before: Tally::default(),
@@ -39,26 +38,80 @@ impl Reporter {
         Arc::clone(&self.recorder)
     }
 
-    /// Ends the window at `now`, when the counters of the run are `tally`, and starts the next.
+    /// Ends the window at `now`, when the counters of the camera are `tally`, and starts the next.
     pub fn window(&mut self, now: Instant, tally: Tally) -> Line {
         let line = Line {
             tally: tally.since(&self.before),
             elapsed: now.saturating_duration_since(self.window_started),
             latency: self.latencies.close_window(&self.recorder),
+            energy: None,
+        };
+        (self.window_started, self.before) = (now, tally);
+        line
+    }
+
+    /// The numbers of the camera's run, which ended at `end` with the counters `tally`.
+    pub fn whole(&mut self, end: Instant, tally: Tally) -> Line {
+        // The last window is part of the run, though no line tells of it.
+        self.latencies.close_window(&self.recorder);
+        let elapsed = end.saturating_duration_since(self.started);
+        Line { tally, elapsed, latency: self.latencies.run(), energy: None }
+    }
+}
+
+/// The same for all cameras together, and the energy.
+#[derive(Debug)]
+pub struct Reporter {
+    energy: Option<Monitor>,
+    started: Instant,
+    window_started: Instant,
+    before: Tally,
+    /// Of cameras that are gone.
+    past: Latencies,
+    /// Where the cameras' latencies are put together; memory only.
+    together: Latencies,
+}
+
+impl Reporter {
+    /// The run and the first window start at `started`; `energy` is `None` without a meter.
+    ///
+    /// # Errors
+    /// As [`Recorder::new`].
+    pub fn new(started: Instant, energy: Option<Monitor>) -> Result<Self> {
+        let (past, together) = (Latencies::new()?, Latencies::new()?);
+        Ok(Self { energy, started, window_started: started, before: Tally::default(), past, together })
+    }
+
+    /// Ends the window at `now`, after those of `cameras`, when the counters of the run are `tally`, and starts the next.
+    pub fn window<'a>(
+        &mut self,
+        now: Instant,
+        tally: Tally,
+        cameras: impl Iterator<Item = &'a CameraReporter>,
+    ) -> Line {
+        let line = Line {
+            tally: tally.since(&self.before),
+            elapsed: now.saturating_duration_since(self.window_started),
+            latency: self.together.window_of(cameras.map(|camera| &camera.latencies)),
             energy: self.energy.as_ref().and_then(|energy| energy.close_window(now)),
         };
         (self.window_started, self.before) = (now, tally);
         line
     }
 
-    /// The numbers of the run, which ended at `end` with the counters `tally`.
-    pub fn whole(&mut self, end: Instant, tally: Tally) -> Line {
-        // The last window is part of the run, though no line tells of it.
-        self.latencies.close_window(&self.recorder);
+    /// Keeps the latencies of a camera that is gone.
+    pub fn retire(&mut self, mut camera: CameraReporter) {
+        camera.latencies.close_window(&camera.recorder);
+        self.past.add_run(&camera.latencies);
+    }
+
+    /// The numbers of the run, which ended at `end` with the counters `tally`, after those of `cameras`.
+    pub fn whole<'a>(&mut self, end: Instant, tally: Tally, cameras: impl Iterator<Item = &'a CameraReporter>) -> Line {
+        cameras.for_each(|camera| self.past.add_run(&camera.latencies));
         Line {
             tally,
             elapsed: end.saturating_duration_since(self.started),
-            latency: self.latencies.run(),
+            latency: self.past.run(),
             energy: self.energy.as_ref().and_then(|energy| energy.run(end)),
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Records;
+use super::rotate::{Rotating, Rotation};
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
 
@@ -52,21 +53,29 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens `target`. A file is made if it is missing and never shortened.
+    /// Opens `target`. A file is made if it is missing and never shortened; with a `rotation` a new one is begun when it is full, if it
+    /// is a regular file.
     ///
     /// # Errors
     /// [`Kind::Io`] when it cannot be opened for writing.
-    pub fn open(target: Target) -> Result<Self> {
+    pub fn open(target: Target, rotation: Option<Rotation>) -> Result<Self> {
         let fails = |cause| Error::caused(Kind::Io, format!("cannot write records to {target}"), cause);
-        let (output, owed) = match &target {
+        let (output, torn): (Box<dyn Write + Send>, bool) = match &target {
             // Not through `std::io::stdout`: its buffer would hide what was written when a write fails.
-            Target::Stdout => (File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(fails)?), Vec::new()),
+            Target::Stdout => {
+                (Box::new(File::from(std::io::stdout().as_fd().try_clone_to_owned().map_err(fails)?)), false)
+            }
             Target::File(path) => {
                 let file = OpenOptions::new().append(true).create(true).open(path).map_err(fails)?;
-                (file, if ends_torn(path) { vec![b'\n'] } else { Vec::new() })
+                let torn = ends_torn(path);
+                match rotation.filter(|_| file.metadata().is_ok_and(|metadata| metadata.is_file())) {
+                    Some(rotation) => (Box::new(Rotating::new(path, file, rotation, torn).map_err(fails)?), torn),
+                    None => (Box::new(file), torn),
+                }
             }
         };
-        Ok(Self { owed, ..Self::new(Box::new(output), target) })
+        let owed = if torn { vec![b'\n'] } else { Vec::new() };
+        Ok(Self { owed, ..Self::new(output, target) })
     }
 
     fn new(output: Box<dyn Write + Send>, target: Target) -> Self {
@@ -227,9 +236,24 @@ mod tests {
         let records = Records::new(Full::Drop);
         records.push(b"{\"seq\":2}\n");
         records.close();
-        Writer::open(Target::File(path.clone())).unwrap().run(&records).unwrap();
+        Writer::open(Target::File(path.clone()), None).unwrap().run(&records).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"seq\":1}\n{\"se\n{\"seq\":2}\n");
         assert_eq!(records.count(), RecordsCount { written: 1, dropped: 0 });
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_even_when_its_last_line_was_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        std::fs::write(&path, "{\"seq\":1}\n{\"se").unwrap();
+        let records = Records::new(Full::Drop);
+        (2..5).for_each(|seq| records.push(format!("{{\"seq\":{seq}}}\n").as_bytes()));
+        records.close();
+        let rotation = Some(Rotation { max_bytes: 20, keep: 1 });
+        Writer::open(Target::File(path.clone()), rotation).unwrap().run(&records).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"seq\":4}\n");
+        assert_eq!(std::fs::read_to_string(dir.path().join("out.jsonl.1")).unwrap(), "{\"seq\":2}\n{\"seq\":3}\n");
+        assert_eq!(records.count(), RecordsCount { written: 3, dropped: 0 });
     }
 
     #[test]
@@ -238,13 +262,16 @@ mod tests {
         records.push(b"{}\n");
         records.push(b"{}\n");
         records.close();
-        Writer::open(Target::File("/dev/full".into())).unwrap().run(&records).unwrap();
+        Writer::open(Target::File("/dev/full".into()), Some(Rotation { max_bytes: 1, keep: 1 }))
+            .unwrap()
+            .run(&records)
+            .unwrap();
         assert_eq!(records.count(), RecordsCount { written: 0, dropped: 2 });
     }
 
     #[test]
     fn a_file_that_cannot_be_opened_is_named() {
-        let error = Writer::open(Target::File("/nowhere/out.jsonl".into())).err().unwrap();
+        let error = Writer::open(Target::File("/nowhere/out.jsonl".into()), None).err().unwrap();
         assert!(error.kind() == Kind::Io && error.to_string().contains("/nowhere/out.jsonl"), "{error}");
     }
 }

@@ -1,0 +1,213 @@
+//! The configuration of a service: a TOML file becomes validated [`Settings`]. What the file leaves out is the built-in default, which
+//! the shipped file shows. A key that is unknown, of the wrong type or out of range is an error with its line.
+
+mod read;
+mod show;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+use crate::engine::Backend;
+use crate::error::{Error, Kind, Result};
+use crate::smoothing::Smoothing;
+
+/// The file as it is shipped: every key, commented out, with its default.
+pub const SHIPPED: &str = include_str!("../../systemd/cfvit.toml");
+/// A configuration is a page of text; what is larger is something else.
+const MAX_BYTES: u64 = 1 << 20;
+/// The most cameras that one service takes.
+pub const MAX_CAMERAS: usize = 16;
+/// The longest name of a camera, in characters.
+pub const MAX_NAME: usize = 32;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// `[model]`.
+    pub model: ModelSettings,
+    /// `[gate]`.
+    pub gate: GateSettings,
+    /// `[[camera]]`, at least one.
+    pub cameras: Cameras,
+    /// `[report]`.
+    pub report: ReportSettings,
+    /// `[records]`.
+    pub records: RecordsSettings,
+    /// `[power]`.
+    pub power: PowerSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+}
+
+/// What decides. Cannot be changed while it runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelSettings {
+    /// A checkpoint or an engine package; `None` is the bundled model.
+    pub path: Option<PathBuf>,
+    /// What computes; `None` is TensorRT where it is built in and works, else the CPU.
+    pub backend: Option<Backend>,
+    /// Compute threads; `None` is one per physical core.
+    pub threads: Option<usize>,
+    /// The share of the picture's shorter side that the network sees; `None` is the model's.
+    pub crop: Option<f64>,
+}
+
+/// When the fine stage is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GateSettings {
+    /// η for every camera that has none of its own; `None` is the model's.
+    pub threshold: Option<f32>,
+    /// A static pass may take the cascade's place. Cannot be changed while it runs.
+    pub static_fallback: bool,
+}
+
+/// The cameras in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cameras(pub Vec<CameraSettings>);
+
+impl Default for Cameras {
+    fn default() -> Self {
+        Self(vec![CameraSettings::new("video0", "/dev/video0")])
+    }
+}
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraSettings {
+    /// Its name in logs, records and metrics; unique.
+    pub name: String,
+    /// Where its frames come from: see `cfvit run --help`.
+    pub source: OsString,
+    /// Its own η; `None` is that of the gate.
+    pub threshold: Option<f32>,
+    /// Frames per second at which a folder is played; `None` leaves it to the source.
+    pub fps: Option<f64>,
+    /// A folder begins again after its last picture.
+    pub repeat: bool,
+}
+
+impl CameraSettings {
+    /// A camera with nothing of its own.
+    pub fn new(name: impl Into<String>, source: impl Into<OsString>) -> Self {
+        Self { name: name.into(), source: source.into(), threshold: None, fps: None, repeat: false }
+    }
+
+    /// Whether a camera can be called `name`: 1 to [`MAX_NAME`] of the characters `A-Za-z0-9_-`.
+    pub fn is_name(name: &str) -> bool {
+        (1..=MAX_NAME).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    }
+
+    /// Whether `other` is the same camera, though it may be decided in another way.
+    pub fn is_same(&self, other: &CameraSettings) -> bool {
+        let key = |camera: &CameraSettings| (camera.name.clone(), camera.source.clone(), camera.fps, camera.repeat);
+        key(self) == key(other)
+    }
+}
+
+/// What is told, and how often.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReportSettings {
+    /// Seconds between two log lines and status lines.
+    pub interval_s: f64,
+    /// How labels are smoothed.
+    pub smoothing: Smoothing,
+}
+
+impl Default for ReportSettings {
+    fn default() -> Self {
+        Self { interval_s: 1.0, smoothing: Smoothing::default() }
+    }
+}
+
+/// A JSON object per decision. Cannot be changed while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordsSettings {
+    /// The file; `None` is none.
+    pub path: Option<PathBuf>,
+    /// No file grows beyond so many MiB.
+    pub max_mib: u64,
+    /// So many full files stay beside the one that is written.
+    pub keep_files: u32,
+}
+
+impl Default for RecordsSettings {
+    fn default() -> Self {
+        Self { path: None, max_mib: 64, keep_files: 4 }
+    }
+}
+
+/// How energy is measured. Cannot be changed while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PowerSettings {
+    /// For so many seconds at the start nothing is decided, and what the machine draws then is its idle power; 0 leaves it out.
+    pub idle_s: f64,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogSettings {
+    /// The least important level that is logged. `RUST_LOG` in the environment stands above it.
+    pub level: LevelFilter,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: LevelFilter::Info }
+    }
+}
+
+impl Settings {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it cannot be read; else as [`Settings::parse`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let unreadable = |cause: std::io::Error| {
+            Error::caused(Kind::Config, format!("cannot read the configuration {}", path.display()), cause)
+        };
+        let size = std::fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_BYTES {
+            let message = format!(
+                "the configuration {} has {size} bytes, expected at most {MAX_BYTES}: is it another file?",
+                path.display()
+            );
+            return Err(Error::new(Kind::Config, message));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Validates `text`, which stands in the file called `name`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`]: `name:line: key: expected …, found …`, for the first key that is wrong.
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        read::settings(text, name)
+    }
+
+    /// What differs in `new` and cannot be changed while it runs, by the names of sections and keys.
+    pub fn fixed_changes(&self, new: &Settings) -> Vec<&'static str> {
+        let changed = [
+            ("[model]", self.model != new.model),
+            ("gate.fallback", self.gate.static_fallback != new.gate.static_fallback),
+            ("[records]", self.records != new.records),
+            ("[power]", self.power != new.power),
+        ];
+        changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+    }
+}
+
+/// The words for a level.
+pub const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! The settings in force, as a configuration file that says every key.
+
+use std::fmt;
+
+use log::LevelFilter;
+use toml::Value;
+
+use super::{LEVELS, Settings};
+use crate::engine::Backend;
+
+/// Text in quotes, with what TOML wants escaped.
+fn quoted(text: impl fmt::Display) -> String {
+    Value::String(text.to_string()).to_string()
+}
+
+/// A value, or the word that stands for none.
+fn or<T: fmt::Display>(value: Option<T>, word: &str) -> String {
+    value.map_or_else(|| quoted(word), |value| value.to_string())
+}
+
+/// A file that [`Settings::parse`] reads as these settings.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Settings { model, gate, cameras, report, records, power, log } = self;
+        writeln!(f, "[model]")?;
+        writeln!(f, "path = {}", or(model.path.as_ref().map(|path| quoted(path.display())), "bundled"))?;
+        writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
+        writeln!(f, "threads = {}", or(model.threads, "auto"))?;
+        writeln!(f, "crop = {}", or(model.crop, "model"))?;
+        writeln!(f, "\n[gate]")?;
+        writeln!(f, "threshold = {}", or(gate.threshold, "model"))?;
+        writeln!(f, "fallback = {}", quoted(if gate.static_fallback { "static" } else { "none" }))?;
+        for camera in &cameras.0 {
+            writeln!(f, "\n[[camera]]")?;
+            writeln!(f, "name = {}", quoted(&camera.name))?;
+            writeln!(f, "source = {}", quoted(camera.source.display()))?;
+            writeln!(f, "threshold = {}", or(camera.threshold, "gate"))?;
+            writeln!(f, "fps = {}", or(camera.fps, "source"))?;
+            writeln!(f, "repeat = {}", camera.repeat)?;
+        }
+        writeln!(f, "\n[report]")?;
+        writeln!(f, "interval_s = {}", report.interval_s)?;
+        writeln!(f, "smoothing = {}", report.smoothing.factor)?;
+        writeln!(f, "hysteresis = {}", report.smoothing.hysteresis)?;
+        writeln!(f, "\n[records]")?;
+        writeln!(f, "path = {}", or(records.path.as_ref().map(|path| quoted(path.display())), "none"))?;
+        writeln!(f, "max_mib = {}", records.max_mib)?;
+        writeln!(f, "keep_files = {}", records.keep_files)?;
+        writeln!(f, "\n[power]")?;
+        writeln!(f, "idle_s = {}", power.idle_s)?;
+        writeln!(f, "\n[log]")?;
+        write!(f, "level = {}", quoted(word(log.level)))
+    }
+}
+
+fn word(level: LevelFilter) -> &'static str {
+    LEVELS.iter().find(|(_, known)| *known == level).map_or("info", |(word, _)| word)
+}

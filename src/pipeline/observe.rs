@@ -1,0 +1,43 @@
+//! The seam in the decision thread for whatever comes after a decision: an audit, a budget, outputs for operators.
+
+use std::time::Duration;
+
+use super::slot::CameraId;
+use crate::cascade::Cascade;
+use crate::frame::{Frame, Inputs, Timing};
+use crate::smoothing::Smooth;
+
+/// One decision, lent to the observers. The verdict itself is [`Cascade::verdict`].
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// Whose frame it is.
+    pub camera: CameraId,
+    /// The camera's name.
+    pub camera_name: &'a str,
+    /// The frame that was decided.
+    pub frame: &'a Frame,
+    /// Its two tensors.
+    pub inputs: &'a Inputs,
+    /// η, with which the gate compared.
+    pub threshold: f32,
+    /// The smoothed answer of the camera.
+    pub smooth: Smooth,
+    /// The age of the frame at the decision.
+    pub latency: Duration,
+    /// All steps, the preprocessing included.
+    pub timing: Timing,
+}
+
+/// Sees every decision, in the decision thread, after it was counted and recorded. Whatever it takes, the next frame waits for: it
+/// must not wait for anything else, nor allocate per frame.
+pub trait Observer: Send {
+    /// The threshold η for the next frame of `camera`, where `configured` is what the configuration and the observers before this one say.
+    fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
+        let _ = camera;
+        configured
+    }
+
+    /// A frame was decided. The engine may be used for more passes over `decision.inputs`; the verdict is overwritten only by
+    /// [`Cascade::decide`].
+    fn decided(&mut self, decision: &Decision<'_>, cascade: &mut Cascade);
+}

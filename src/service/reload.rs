@@ -1,0 +1,32 @@
+//! Reads the configuration again on request. In a thread of its own: opening a camera may take long, and neither the frames nor the
+//! signals wait for it.
+
+use crossbeam_channel::Receiver;
+
+use super::Notifier;
+use crate::error::{Error, Kind, Result};
+
+/// Calls `reload` for each request, until nobody can make one any more; tells the log and the service manager how it went. `reload` gives
+/// what is to be said of its success.
+///
+/// # Errors
+/// [`Kind::Io`] when the thread cannot be started.
+pub fn reload_on(
+    requests: Receiver<()>,
+    notifier: Notifier,
+    mut reload: impl FnMut() -> Result<String> + Send + 'static,
+) -> Result<()> {
+    let obey = move || {
+        for () in requests {
+            notifier.reloading();
+            let result = reload();
+            match &result {
+                Ok(says) => log::info!("the configuration was read again: {says}"),
+                Err(error) => log::error!("the new configuration is refused, the old one is in force: {error}"),
+            }
+            notifier.reloaded(result.err().map(|error| error.to_string()).as_deref());
+        }
+    };
+    let started = std::thread::Builder::new().name("reload".to_owned()).spawn(obey);
+    started.map(|_| ()).map_err(|cause| Error::caused(Kind::Io, "cannot start the reload thread", cause))
+}
