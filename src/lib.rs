@@ -38,6 +38,8 @@ pub mod plot;
 pub mod config;
 
 pub mod pipeline;
+
+pub mod guard;
 pub mod service;
 
 pub mod cli;

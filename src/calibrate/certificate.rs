@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Keys, Observation, Solution};
+use super::{Keys, Observation, Risk, Solution, binomial};
 use crate::files;
 use crate::model::package::{BudgetTerms, Certificate, bits};
 
@@ -33,11 +33,10 @@ pub fn data_sha256(observations: &[Observation]) -> String {
     files::sha256(&bytes)
 }
 
-/// The certificate of `solution`, found at 1 − `delta` on the `n` frames of `evidence` for the engine of `keys`. `previous` is the one that it
-/// replaces: a different one from the same frames makes this one a further attempt.
+/// The certificate of `solution`, found at 1 − `delta` on `observations` for the engine of `keys`. `previous` is the one that it replaces: a different one from the same frames makes this one a further attempt.
 pub fn certificate(
     solution: &Solution,
-    (n, delta): (u64, f64),
+    (observations, delta): (&[Observation], f64),
     keys: &Keys,
     evidence: Evidence,
     previous: Option<&Certificate>,
@@ -61,6 +60,14 @@ pub fn certificate(
         // `solve` makes no such solution.
         (None, None) => (crate::model::package::Target::Loss, 1.0, super::rule::Bound { eta: 2.0, allowed: 0, seen: 0 }, 1.0),
     };
+    let n = observations.len() as u64;
+    let drift_limit = match &solution.floor {
+        Some(floor) if floor.accuracy.risk == Risk::Disagreement => limit,
+        _ => {
+            let differ = observations.iter().filter(|o| o.differs() && o.stops(solution.eta)).count() as u64;
+            binomial::upper(differ, n, delta)
+        }
+    };
     let floor = solution.floor.as_ref().map(|floor| floor.bound.eta).filter(|&floor| floor < solution.eta);
     let mut certificate = Certificate {
         // By way of its shortest decimal form: 0.7, not 0.699999988079071.
@@ -74,6 +81,7 @@ pub fn certificate(
         k_allowed: bound.allowed,
         k_seen: bound.seen,
         upper: rounded(upper),
+        drift_limit: rounded(drift_limit).max(1e-6),
         fine_share: solution.fine_share.map(rounded),
         engine: keys.engine.clone(),
         engine_sha256: keys.engine_sha256.clone(),
@@ -135,7 +143,7 @@ mod tests {
             slot_s: None,
             assumption: "pictures independent".into(),
         };
-        certificate(&solution, (1000, 0.05), &keys, evidence, previous, Timestamp::UNIX_EPOCH)
+        certificate(&solution, (&observations, 0.05), &keys, evidence, previous, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

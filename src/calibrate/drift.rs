@@ -15,7 +15,7 @@ const MOST: f64 = 0.95;
 pub const PATIENCE_S: f64 = 30.0 * 86_400.0;
 
 /// Watches one camera under one certificate. Kept across restarts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detector {
     /// ε: the share of bad frames that is no alarm.
@@ -34,9 +34,8 @@ impl Detector {
         Self { epsilon: epsilon.clamp(1e-9, 0.6), patience: patience.max(1.0), log_m: [f64::NEG_INFINITY; 5], audits: 0 }
     }
 
-    /// Whether it is one for these settings, and what it holds can be.
-    pub fn is_for(&self, epsilon: f64, patience: f64) -> bool {
-        let fresh = Self::new(epsilon, patience);
+    /// Whether it is one for the same settings as `fresh`, and what it holds can be.
+    pub fn is_like(&self, fresh: &Self) -> bool {
         (self.epsilon, self.patience) == (fresh.epsilon, fresh.patience)
             && self.log_m.iter().all(|m| !m.is_nan() && *m < 700.0)
     }
@@ -149,7 +148,8 @@ mod tests {
             if i % 100 == 0 {
                 let text = toml::to_string(&restarted).unwrap();
                 restarted = toml::from_str(&text).unwrap();
-                assert!(restarted.is_for(0.02, 1000.0) && !restarted.is_for(0.02, 999.0) && !restarted.is_for(0.01, 1000.0));
+                let like = |epsilon, patience| restarted.is_like(&Detector::new(epsilon, patience));
+                assert!(like(0.02, 1000.0) && !like(0.02, 999.0) && !like(0.01, 1000.0));
             }
         }
         assert_eq!(whole, restarted);

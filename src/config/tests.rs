@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::calibrate::cost::Unit;
 
 fn parse(text: &str) -> Result<Settings> {
     Settings::parse(text, "cfvit.toml")
@@ -173,7 +174,14 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     crop,
                     ..ModelSettings::default()
                 },
-                gate: GateSettings { threshold, static_fallback },
+                gate: GateSettings {
+                    threshold,
+                    static_fallback,
+                    certificate: (level == 1).then(|| "/a \"certificate\".toml".into()),
+                    allow_uncertified: !static_fallback,
+                    budget: (idle_s > 300.0).then_some(Budget { unit: Unit::Mj, limit: idle_s }),
+                    budget_first: static_fallback,
+                },
                 cameras: Cameras(cameras),
                 report: ReportSettings { interval_s: 0.5, smoothing: Smoothing { factor, hysteresis } },
                 records: RecordsSettings {
@@ -182,6 +190,11 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     keep_files,
                 },
                 power: PowerSettings { idle_s },
+                audit: AuditSettings {
+                    folder: [AuditFolder::Service, AuditFolder::Nowhere, AuditFolder::At("/a b".into())][level % 3].clone(),
+                    slot_s: threads.map(|threads| threads as f64 / 8.0),
+                },
+                calibration: CalibrationSettings { auto: static_fallback },
                 log: LogSettings { level: LEVELS[level].1 },
             }
         },

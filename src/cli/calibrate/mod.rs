@@ -158,11 +158,10 @@ fn certify(args: Args, delta: f64, session: Session, frames: &Frames, (keys, pla
     let blocks = request.budget.map(|budget| measure(budget.unit, session, args.images.as_deref())).transpose()?;
     let solution = solve(&frames.observations, &request, blocks.as_ref())?;
     let previous = place.previous()?;
-    let n = frames.observations.len() as u64;
     let evidence = frames.evidence.clone();
     let made = certificate::certificate(
         &solution,
-        (n, delta),
+        (&frames.observations, delta),
         keys,
         evidence,
         previous.as_ref(),

@@ -66,6 +66,9 @@ pub struct Certificate {
     pub k_seen: u64,
     /// An upper bound of the same confidence on what is limited, as seen at this η.
     pub upper: f64,
+    /// The share of frames with another answer than refining would give, 0 to 1, that is no alarm while frames run: the limit itself, or what the
+    /// calibration frames bound it by.
+    pub drift_limit: f64,
     /// Share of fine: lower bound, estimate, upper bound (for reading only).
     pub fine_share: [f64; 3],
     /// The engine, for people.
@@ -172,8 +175,8 @@ impl Certificate {
         if !(self.limit.is_finite() && self.limit > 0.0 && (self.target.is_budget() || share(self.limit))) {
             return wrong(&format!("`limit` is {}, expected a share up to 1, or a cost above 0", self.limit));
         }
-        if !share(self.confidence) || !self.fine_share.into_iter().all(share) || self.k_allowed > self.n {
-            return wrong("expected `confidence` and `fine_share` from 0 to 1, and `k_allowed` up to `n`");
+        if !share(self.confidence) || !self.fine_share.into_iter().chain([self.drift_limit]).all(share) || self.k_allowed > self.n {
+            return wrong("expected `confidence`, `drift_limit` and `fine_share` from 0 to 1, and `k_allowed` up to `n`");
         }
         if !(self.n_eff.is_finite() && self.upper.is_finite()) || self.budget.is_some_and(|b| !b.is_finite()) {
             return wrong("expected finite numbers");

@@ -15,6 +15,7 @@ pub(crate) fn sample() -> Certificate {
         k_allowed: 20,
         k_seen: 20,
         upper: 0.0097,
+        drift_limit: 0.01,
         fine_share: [0.68, 0.71, 0.73],
         engine: "CPU, AVX-512, 2 threads, f32".into(),
         engine_sha256: "e".repeat(64),
