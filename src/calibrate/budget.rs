@@ -15,7 +15,7 @@ const MOST_CHANGE: f64 = 0.05;
 /// The integral stays within this.
 const MOST_INTEGRAL: f64 = 0.5;
 /// Weight of a new window in the mean costs.
-const WEIGHT: f64 = 0.5;
+const WEIGHT: f64 = 0.8;
 /// A window over budget by more than this part counts as missed.
 const TOLERANCE: f64 = 0.05;
 /// So many missed windows in a row, at the lowest allowed threshold, are an event.
@@ -223,9 +223,11 @@ impl Controller {
         let wanted = (self.budget - coarse) / fine;
         if let Some(share) = self.share {
             let missing = GAIN * (self.budget - seen) / fine;
-            // What is at its end is not integrated further that way.
-            let (at_low, at_high) = (share <= lowest + 1e-9, share >= 1.0);
-            if !(at_low && missing < 0.0 || at_high && missing > 0.0) {
+            // What is at its end, or on its way, is not integrated further that way.
+            let change = wanted + self.integral - share;
+            let down = share <= lowest + 1e-9 || change < -MOST_CHANGE;
+            let up = share >= 1.0 || change > MOST_CHANGE;
+            if !(down && missing < 0.0 || up && missing > 0.0) {
                 self.integral = (self.integral + missing).clamp(-MOST_INTEGRAL, MOST_INTEGRAL);
             }
             let target = (wanted + self.integral).clamp(lowest.min(1.0), 1.0);

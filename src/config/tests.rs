@@ -63,7 +63,7 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ),
         ("[gate]\nthreshold = nan", 2, "found nan"),
         ("[gate]\nfallback = true", 2, "gate.fallback: expected \"static\" or \"none\", found true"),
-        ("[gate]\ntreshold = 0.5", 2, "unknown field `treshold`, expected `threshold` or `fallback`"),
+        ("[gate]\ntreshold = 0.5", 2, "unknown field `treshold`, expected one of `threshold`, `fallback`, `certificate`"),
         ("[gates]\nthreshold = 0.5", 1, "unknown field `gates`"),
         ("gate = 3", 1, "expected the section [gate]"),
         ("[gate]\nthreshold = 0.5\nthreshold = 0.6", 3, "duplicate key"),
