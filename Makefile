@@ -6,12 +6,13 @@
 # make check-shim    the TensorRT shim, compiled against NVIDIA's headers for x86-64 and aarch64
 # make lint          formatting, clippy, documentation: all without a warning
 # make test-aarch64  the library's and the golden tests, cross-compiled, under qemu
+# make deb          target/deb/cfvit_VERSION_{arm64,amd64}.deb: the service, cross-built for arm64; see tools/deb.sh
 # A missing toolchain is installed first where that is possible: see tools/cargo.sh.
 CARGO := tools/cargo.sh
 CFVIT := $(CARGO) run --quiet --release --locked --
 PICTURES := tests/data/pictures
 
-.PHONY: demo test venv tensorrt-rtx test-tensorrt check-shim lint fmt test-aarch64 toolchain
+.PHONY: demo test venv tensorrt-rtx test-tensorrt check-shim lint fmt test-aarch64 deb toolchain
 .NOTPARALLEL:
 .DEFAULT_GOAL := demo
 
@@ -60,3 +61,6 @@ fmt: toolchain
 
 test-aarch64:
 	@tools/test-aarch64.sh
+
+deb: toolchain
+	@tools/deb.sh

@@ -129,7 +129,8 @@ impl Cascade {
         let verdict = &mut self.verdict;
         let mut clock = Lap::start();
         self.engine.coarse(&inputs.coarse, &mut verdict.coarse)?;
-        verdict.timing = Timing { coarse_ms: clock.lap_ms(), ..Timing::default() };
+        verdict.timing =
+            Timing { coarse_ms: clock.lap_ms(), device_coarse_ms: self.engine.device_ms(), ..Timing::default() };
 
         gate::softmax(&verdict.coarse.logits, &mut verdict.probabilities);
         (verdict.label, verdict.coarse_confidence) = gate::argmax(&verdict.probabilities);
@@ -142,6 +143,7 @@ impl Cascade {
             verdict.timing.gather_ms = clock.lap_ms();
             self.engine.fine(&inputs.fine, &verdict.choice, &mut verdict.fine_logits)?;
             verdict.timing.fine_ms = clock.lap_ms();
+            verdict.timing.device_fine_ms = self.engine.device_ms();
             gate::softmax(&verdict.fine_logits, &mut verdict.probabilities);
             (verdict.label, verdict.confidence) = gate::argmax(&verdict.probabilities);
         }

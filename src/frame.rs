@@ -91,6 +91,10 @@ pub struct Timing {
     pub fine_ms: f64,
     /// The static pass.
     pub static_ms: f64,
+    /// The coarse stage by the device's own clock: part of `coarse_ms`; `None` where the device has none.
+    pub device_coarse_ms: Option<f32>,
+    /// The fine stage by the device's own clock, where it ran.
+    pub device_fine_ms: Option<f32>,
 }
 
 impl Timing {

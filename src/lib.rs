@@ -9,6 +9,8 @@ pub mod error;
 pub mod files;
 pub mod frame;
 pub mod logging;
+pub mod machine;
+pub mod stats;
 
 pub mod model;
 pub mod plan;

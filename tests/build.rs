@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
+use cfvit::build::fusion;
 use cfvit::model::onnx::Graph;
 use cfvit::plan::{self, DeviceKey};
 
@@ -43,11 +44,9 @@ fn built(architecture: &str, precision: &str, folder: &Path) -> Option<PathBuf> 
     Some(package)
 }
 
-/// Fused attention kernels that a plan launches: an RTX plan holds its program as readable text, a line for each launch.
+/// Fused attention kernels that a plan launches.
 fn fused(package: &Path, graph: Graph) -> usize {
-    let plan = fs::read(plan::path(package, graph)).unwrap();
-    let launch = b"name=_gemm_mha_v2 ";
-    plan.windows(launch.len()).filter(|window| window == launch).count()
+    fusion::in_rtx_plan(&fs::read(plan::path(package, graph)).unwrap())
 }
 
 /// All blocks' attention fuses, but that of the last block in DeiT's fine graph: only its cls row is computed, and one row of queries is no

@@ -15,6 +15,8 @@ use standin::{Ran, Standin, standin};
 
 /// A photograph that the coarse stage is sure of.
 const EASY: &str = "tests/data/pictures/n01440764/ILSVRC2012_val_00017700.JPEG";
+/// Its folder.
+const EASY_FOLDER: &str = "tests/data/pictures/n01440764";
 /// One that needs the fine stage.
 const HARD: &str = "tests/data/pictures/n03425413/n03425413_20741.JPEG";
 /// Both.
@@ -303,9 +305,52 @@ fn built_plans_are_proven_and_installed() {
         ran.stdout,
         ran.stderr
     );
+    assert!(ran.stderr.contains("fine: 1 fused attention kernels"), "{}", ran.stderr);
     let path = package.path().to_str().unwrap();
     let ran = standin.cfvit(&["classify", "--json", "--trace", "--model", path, "--backend", "tensorrt", HARD], "");
     assert_eq!((ran.code, answers(&ran)), (Some(0), expected(standin, &[HARD])), "{}", ran.stderr);
+}
+
+#[test]
+fn an_engine_that_fits_is_not_built_again_and_one_that_is_missing_is() {
+    let Some(standin) = standin() else { return };
+    let package = bare_package();
+    let path = package.path().to_str().unwrap();
+    let again = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+        command.args(["build", "--if-missing", "--model", path]);
+        standin.run(standin.equip(&mut command, "").env("CFVIT_STANDIN_MODEL", path))
+    };
+    let first = again();
+    assert!(first.code == Some(0) && first.stderr.contains("self-test passed"), "{}", first.stderr);
+    let before = contents(package.path());
+    let second = again();
+    assert!(second.code == Some(0) && second.stdout.contains("are built for this device"), "{}", second.stdout);
+    assert!(contents(package.path()) == before, "nothing is written");
+    std::fs::remove_file(package.path().join("fine.plan")).unwrap();
+    let third = again();
+    assert!(third.stderr.contains("not built yet") && third.stderr.contains("self-test passed"), "{}", third.stderr);
+
+    std::fs::remove_file(package.path().join("coarse.plan")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
+    command.args(["run", "--build-missing", "--model", path, "--source", EASY_FOLDER, "--frames", "1"]);
+    let ran = standin.run(standin.equip(&mut command, "").env("CFVIT_STANDIN_MODEL", path));
+    assert!(ran.code == Some(0) && ran.stderr.contains("self-test passed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("fp16, CUDA graphs"), "the engines that were built decide: {}", ran.stderr);
+}
+
+#[test]
+fn a_benchmark_shows_the_devices_own_times() {
+    let Some(standin) = standin() else { return };
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let path = json.path().to_str().unwrap();
+    let short = ["bench", "--seconds", "0.1", "--min-runs", "2", "--warmup", "0", "--backend", "tensorrt"];
+    let ran = standin.cfvit(&[&short[..], &["--model", package(), "--json", path]].concat(), "");
+    assert!(ran.code == Some(0) && ran.stdout.contains("coarse, on the device"), "{}{}", ran.stdout, ran.stderr);
+    let report: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for stage in ["coarse", "fine", "static"] {
+        assert!(report["steps_ms"]["device"][stage]["median"].is_f64(), "{stage}: {report}");
+    }
 }
 
 #[test]

@@ -1,35 +1,7 @@
 #!/bin/sh
-# Cross-compiles for aarch64 with Debian's Rust and runs the library's and the golden tests under qemu.
+# Runs the library's and the golden tests as aarch64 programs under qemu; see tools/cross-aarch64.sh.
 #
 #   tools/test-aarch64.sh [CARGO TEST ARGUMENTS]      default: --lib --test golden
-#
-# Needs a Debian with rustc-web (12, with the security suite) on another architecture. Missing packages are installed when run as
-# root, else named. The build goes to its own folder below target/, so the other builds stay warm.
 set -eu
-cd "$(dirname "$0")/.."
-target=aarch64-unknown-linux-gnu
-
-if [ "$(uname -m)" = aarch64 ]; then
-    echo "this machine is aarch64: 'make test' is the test" >&2
-    exit 2
-fi
-if ! [ -x /usr/bin/rustc ] || ! [ -d /usr/lib/rustlib/$target ] || ! [ -e /usr/aarch64-linux-gnu/lib/Scrt1.o ] || ! [ -e /lib/ld-linux-aarch64.so.1 ] || ! command -v aarch64-linux-gnu-gcc qemu-aarch64-static >/dev/null; then
-    packages='rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 libgcc-s1:arm64 qemu-user-static'
-    if [ "$(id -u)" != 0 ]; then
-        echo "missing packages; this command brings them:" >&2
-        echo "    sudo dpkg --add-architecture arm64 && sudo apt-get update && sudo apt-get install -y --no-install-recommends $packages" >&2
-        exit 3
-    fi
-    dpkg --add-architecture arm64
-    apt-get -q -o DPkg::Lock::Timeout=300 update
-    # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-remove --no-install-recommends $packages </dev/null
-fi
-
 [ $# -gt 0 ] || set -- --lib --test golden
-export PATH="/usr/bin:$PATH" # Debian's rustc before any other: it's the one that has the aarch64 standard library
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# No -L: the loader must come from the same libc6:arm64 as the libraries that the loader's cache names. A loader of the cross package
-# with those libraries hangs in the first thread that is made.
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64-static
-CARGO=/usr/bin/cargo exec tools/cargo.sh test --locked --target $target --target-dir "${CARGO_TARGET_DIR:-target}/cross" "$@"
+exec "$(dirname "$0")/cross-aarch64.sh" test --locked "$@"

@@ -30,6 +30,8 @@ pub struct FrameTime {
     pub timing: Timing,
     /// The static baseline's pass, in milliseconds; 0 for the others.
     pub full_ms: f64,
+    /// The same by the device's own clock, where it has one.
+    pub device_full_ms: Option<f32>,
     /// From the decoded picture to the decision, in milliseconds.
     pub total_ms: f64,
     /// The stage that answered; the static baseline's counts as fine.
@@ -72,6 +74,7 @@ impl Runner {
             return Ok(FrameTime {
                 timing,
                 full_ms: clock.lap_ms(),
+                device_full_ms: self.cascade.engine().device_ms(),
                 total_ms: ms(start.elapsed()),
                 stage: Stage::Fine,
             });
@@ -91,7 +94,7 @@ impl Runner {
             return Err(Error::new(Kind::Model, message));
         }
         let timing = Timing { preprocess_ms, ..verdict.timing };
-        Ok(FrameTime { timing, full_ms: 0.0, total_ms, stage: verdict.stage })
+        Ok(FrameTime { timing, full_ms: 0.0, device_full_ms: None, total_ms, stage: verdict.stage })
     }
 }
 
@@ -104,6 +107,8 @@ pub struct Samples {
     pub steps: Vec<Timing>,
     /// The static baseline's pass.
     pub full: Vec<f64>,
+    /// The same by the device's own clock; empty where it has none.
+    pub device_full: Vec<f64>,
     /// Adaptive frames that the fine stage answered.
     pub fine: usize,
     /// Paced frames that started late.
@@ -116,6 +121,7 @@ impl Samples {
             frames: [(); 4].map(|()| Vec::with_capacity(rounds)),
             steps: Vec::with_capacity(rounds),
             full: Vec::with_capacity(rounds),
+            device_full: Vec::with_capacity(rounds),
             ..Self::default()
         }
     }
@@ -133,7 +139,10 @@ impl Samples {
     fn add(&mut self, baseline: Baseline, time: &FrameTime) {
         self.frames[baseline as usize].push(time.total_ms);
         match baseline {
-            Baseline::Static => self.full.push(time.full_ms),
+            Baseline::Static => {
+                self.full.push(time.full_ms);
+                self.device_full.extend(time.device_full_ms.map(f64::from));
+            }
             Baseline::FineAlways => self.steps.push(time.timing),
             Baseline::Adaptive => self.fine += usize::from(time.stage == Stage::Fine),
             Baseline::CoarseOnly => {}

@@ -5,14 +5,14 @@
 //! measurement can be trusted, `report` is the JSON and the tables.
 
 pub mod energy;
-pub mod machine;
 pub mod measure;
 pub mod peak;
 pub mod report;
 pub mod schedule;
-pub mod stats;
 pub mod synthetic;
 pub mod verdict;
+
+pub use crate::{machine, stats};
 
 /// The seed of everything random: the order of rounds and pictures, and synthetic pictures.
 pub const SEED: u64 = 0x0cf1;

@@ -68,6 +68,19 @@ pub struct Steps {
     pub fine: Summary,
     /// One full-resolution pass.
     pub r#static: Summary,
+    /// The passes by the device's own clock (CUDA events); `null` on the CPU.
+    pub device: Option<DeviceSteps>,
+}
+
+/// Times of the passes on the device, in milliseconds: without copies, launches and waiting on the host.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceSteps {
+    /// The coarse pass.
+    pub coarse: Summary,
+    /// The fine pass.
+    pub fine: Summary,
+    /// One full-resolution pass.
+    pub r#static: Summary,
 }
 
 /// Times of whole frames, from the decoded picture to the decision, in milliseconds.
@@ -231,6 +244,19 @@ fn steps(samples: &Samples, decode_ms: &[f64]) -> Option<Steps> {
         gather: step(|timing| timing.gather_ms)?,
         fine: step(|timing| timing.fine_ms)?,
         r#static: Summary::of(&samples.full)?,
+        device: device_steps(samples),
+    })
+}
+
+/// `None` where the device has no clock.
+fn device_steps(samples: &Samples) -> Option<DeviceSteps> {
+    let step = |of: fn(&crate::frame::Timing) -> Option<f32>| {
+        Summary::of(&samples.steps.iter().filter_map(|timing| of(timing).map(f64::from)).collect::<Vec<_>>())
+    };
+    Some(DeviceSteps {
+        coarse: step(|timing| timing.device_coarse_ms)?,
+        fine: step(|timing| timing.device_fine_ms)?,
+        r#static: Summary::of(&samples.device_full)?,
     })
 }
 
@@ -307,6 +333,11 @@ impl Report {
         row("gather", &steps.gather);
         row("fine", &steps.fine);
         row("static pass", &steps.r#static);
+        if let Some(device) = &steps.device {
+            row("coarse, on the device", &device.coarse);
+            row("fine, on the device", &device.fine);
+            row("static pass, on the device", &device.r#static);
+        }
         let baselines = [&frames.r#static, &frames.coarse_only, &frames.fine_always, &frames.adaptive];
         for (baseline, times) in Baseline::ALL.into_iter().zip(baselines) {
             row(&format!("frame: {}", baseline.name()), times);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::child::Order;
+use super::fusion;
 use crate::engine::Engine;
 use crate::engine::tensorrt::build::{BuildOptions, build};
 use crate::engine::tensorrt::library::Library;
@@ -12,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::model::Geometry;
 use crate::model::onnx::Graph;
-use crate::plan::DeviceKey;
+use crate::plan::{self, DeviceKey};
 
 /// This program can build engines.
 ///
@@ -20,6 +21,15 @@ use crate::plan::DeviceKey;
 /// Never here; see `no_device.rs`.
 pub fn check_built_in() -> Result<()> {
     Ok(())
+}
+
+/// The plans in `package` are there, whole, and for this device, libraries and weights. Nothing is put aside.
+///
+/// # Errors
+/// Why not; or that there is no TensorRT or GPU here.
+pub fn check_plans(package: &Path) -> Result<()> {
+    let library = Library::open(None)?;
+    plan::state(package, &device_key(library, &cuda::gpu()?)).map(|_| ())
 }
 
 /// Builds one plan in this process and writes it. Gives what it was built for.
@@ -53,7 +63,13 @@ pub(super) fn build_one(order: &Order) -> Result<DeviceKey> {
 
 /// An engine of plans that are not in a package yet.
 pub(super) fn open(plans: &[(Graph, &[u8])], geometry: &Geometry) -> Result<Box<dyn Engine>> {
-    Ok(Box::new(open_plans(plans, geometry)?))
+    let engine = open_plans(plans, geometry)?;
+    for (graph, layers) in engine.layers() {
+        if let Some(fused) = fusion::in_inspection(&layers) {
+            log::info!("{}: {fused} fused attention kernels", graph.as_str());
+        }
+    }
+    Ok(Box::new(engine))
 }
 
 /// One for each device and library, as none may use another's.

@@ -6,6 +6,7 @@
 pub mod child;
 #[cfg_attr(not(feature = "tensorrt"), path = "no_device.rs")]
 mod device;
+pub mod fusion;
 mod pictures;
 pub mod selftest;
 
@@ -15,7 +16,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use device::check_built_in;
+pub use device::{check_built_in, check_plans};
 use selftest::{Bounds, Outcome};
 
 use crate::engine::{self, Engine};
@@ -207,6 +208,10 @@ fn build_one(job: &mut Job<'_>, builder: &mut dyn Builder, tell: &mut dyn FnMut(
                 let mib = made.plan.len() as f64 / f64::from(1 << 20);
                 let (seconds, peak) = (made.seconds, made.peak_mib);
                 tell(format!("{what}: {mib:.1} MiB in {seconds:.1} s, the builder's memory peaked at {peak} MiB"));
+                match fusion::in_rtx_plan(&made.plan) {
+                    0 => {}
+                    fused => tell(format!("{what}: {fused} fused attention kernels")),
+                }
                 return Ok(made);
             }
             Err(Failure { error, retry: true }) if job.workspace_mib / 2 >= MIN_WORKSPACE_MIB => {

@@ -1,5 +1,7 @@
 //! What takes the place of `device.rs` in a program without TensorRT.
 
+use std::path::Path;
+
 use super::child::Order;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -12,6 +14,14 @@ use crate::plan::DeviceKey;
 /// # Errors
 /// [`Kind::Usage`]: it was built without TensorRT.
 pub fn check_built_in() -> Result<()> {
+    Err(not_built_in())
+}
+
+/// The plans of a package are for this device.
+///
+/// # Errors
+/// As [`check_built_in`].
+pub fn check_plans(_: &Path) -> Result<()> {
     Err(not_built_in())
 }
 

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use super::{Decode, Event, Options, Pace, Source, Wait};
+use super::schedule::Schedule;
+use super::{Damage, Decode, Event, Options, Pace, Source, Wait};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Picture};
 use crate::preprocess::decode;
@@ -94,7 +94,7 @@ impl Source for Folder {
         if self.ahead.is_none() {
             let Some(index) = self.advance()? else { return Ok(Event::End) };
             if !self.read(index) {
-                return Ok(Event::Failed);
+                return Ok(Event::Failed(Damage::Unreadable));
             }
             self.ahead = Some(index);
         }
@@ -117,7 +117,7 @@ impl Source for Folder {
 
     fn describe(&self) -> String {
         let pace = match &self.schedule {
-            Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps),
+            Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps()),
             None => "each is decided, as fast as they are taken".to_owned(),
         };
         let again = if self.repeat { ", again and again" } else { "" };
@@ -126,48 +126,6 @@ impl Source for Folder {
 
     fn name(&self) -> &str {
         &self.name
-    }
-}
-
-/// When the frames are due: at multiples of the period after a start, so that lateness does not add up.
-struct Schedule {
-    fps: f64,
-    start: Option<Instant>,
-    delivered: u64,
-    warned: bool,
-}
-
-impl Schedule {
-    fn new(fps: f64) -> Result<Self> {
-        if !Options::FPS.contains(&fps) {
-            let (low, high) = (Options::FPS.start(), Options::FPS.end());
-            let message = format!("cannot play {fps} frames/s: expected {low} to {high}");
-            return Err(Error::new(Kind::Usage, message));
-        }
-        Ok(Self { fps, start: None, delivered: 0, warned: false })
-    }
-
-    /// `frames` periods. Saturates far beyond any run.
-    fn periods(&self, frames: u64) -> Duration {
-        Duration::try_from_secs_f64(frames as f64 / self.fps).unwrap_or(Duration::MAX)
-    }
-
-    /// Waits until the next frame is due; false if the wait ended before.
-    fn wait(&mut self, wait: &Wait<'_>) -> bool {
-        let now = wait.clock.now();
-        let start = *self.start.get_or_insert(now);
-        let due = start.checked_add(self.periods(self.delivered)).unwrap_or(now);
-        if now.saturating_duration_since(due) > self.periods(1) {
-            // A camera does not deliver the past in a burst: what could not be read in time moves the schedule.
-            if !std::mem::replace(&mut self.warned, true) {
-                log::warn!("pictures cannot be read at {} frames/s: playing them slower", self.fps);
-            }
-            (self.start, self.delivered) = (Some(now), 0);
-        } else if !wait.until(due) {
-            return false;
-        }
-        self.delivered += 1;
-        true
     }
 }
 

@@ -8,6 +8,9 @@ use crate::error::{Error, Kind, Result};
 use crate::model::package::{self, ImportOptions};
 use crate::model::{self, Model};
 
+/// Scratch space of a layer where nothing else is asked for.
+const DEFAULT_WORKSPACE_MIB: u64 = 512;
+
 /// Build a model's TensorRT engines for this device, and prove them.
 ///
 /// A checkpoint becomes an engine package first (see `cfvit import`). Both stages are then exported as ONNX, built (each in a process of its
@@ -33,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "TYPE", default_value = "fp16")]
     precision: PrecisionArg,
     /// GPU memory in MiB that a layer may use as scratch space; less is tried where that is too much
-    #[arg(long, value_name = "MIB", default_value = "512", value_parser = clap::value_parser!(u64).range(64..=65536))]
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_WORKSPACE_MIB, value_parser = clap::value_parser!(u64).range(64..=65536))]
     workspace: u64,
     /// From 0 (fast build) to 5 (slow build, perhaps faster engines) [default: TensorRT's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=5))]
@@ -45,6 +48,10 @@ pub struct Args {
     /// Also build static.plan: the same weights over all fine tokens in one pass, the baseline to measure against
     #[arg(long = "static")]
     with_static: bool,
+    /// Build only where the package has no engines that run here: for a service that builds before its first start, and after each update
+    /// of the system
+    #[arg(long, conflicts_with = "target")]
+    if_missing: bool,
     /// The package's folder, where the model is a checkpoint [default: engines/NAME]
     #[arg(long, value_name = "PACKAGE")]
     out: Option<PathBuf>,
@@ -64,6 +71,9 @@ pub fn target(text: &str) -> std::result::Result<u32, String> {
 pub fn run(args: Args) -> Result<()> {
     build::check_built_in()?;
     let package = package_of(&args)?;
+    if args.if_missing && is_built(&package) {
+        return print(format_args!("{}: the engines are built for this device", package.display()));
+    }
     let mut builder = child::Builder::new(&package, args.target)?;
     let request = Request {
         package,
@@ -82,6 +92,37 @@ pub fn run(args: Args) -> Result<()> {
         device.compute_capability,
         device.tensorrt
     ))
+}
+
+/// Whether the plans of `package` run here; if not, the reason is logged.
+fn is_built(package: &Path) -> bool {
+    match build::check_plans(package) {
+        Ok(()) => true,
+        Err(error) => {
+            log::info!("building, because {error}");
+            false
+        }
+    }
+}
+
+/// Builds the engines of `package` with the defaults of `cfvit build`, where it has none that run here.
+///
+/// # Errors
+/// As [`crate::build::run`].
+pub fn build_missing(package: &Path) -> Result<()> {
+    build::check_built_in()?;
+    if is_built(package) {
+        return Ok(());
+    }
+    let mut builder = child::Builder::new(package, None)?;
+    let request = Request {
+        package: package.to_owned(),
+        precision: PrecisionArg::Fp16.into(),
+        with_static: false,
+        workspace_mib: DEFAULT_WORKSPACE_MIB,
+        optimisation_level: None,
+    };
+    build::run(&request, &mut builder, &mut |line| log::info!("{line}")).map(|_| ())
 }
 
 /// The package to build in: the model's own, or the one that its checkpoint becomes.

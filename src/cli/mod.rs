@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod init;
 mod inspect;
+mod manual;
 mod pictures;
 mod run;
 mod serve;
@@ -61,6 +62,8 @@ enum Command {
     Build(build::Args),
     BuildPlan(build_plan::Args),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    Manual(manual::Args),
 }
 
 /// Which model to use; shared by the subcommands that run one.
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Build(args) => build::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Manual(args) => manual::run(args),
         Command::BuildPlan(args) => build_plan::run(args),
         Command::Run(args) => run::run(args),
         Command::Config(args) => config::run(args),

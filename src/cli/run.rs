@@ -13,6 +13,7 @@ use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::Options;
 use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
+use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Keeper;
 use crate::logging;
@@ -48,10 +49,15 @@ use crate::service::{Notifier, Signalled, Watch, reload_on};
     cfvit run --source door=/pictures/door --source yard=/pictures/yard\n  cfvit run --config /etc/cfvit/cfvit.toml"
 )]
 pub struct Args {
-    /// A folder of pictures (those of its subfolders too, sorted by path), or file:///path for one; again for each further camera
+    /// A folder of pictures (those of its subfolders too, sorted by path), file:///path for one, a camera, or pattern:// for a moving test
+    /// card; again for each further camera
+    ///
+    /// Cameras: /dev/video0, a lasting name as /dev/v4l/by-id/…, or with what it is to do
+    /// v4l2:///dev/video0?size=640x480&fps=30&format=YUYV. Without size and format the cheapest mode that the model's input needs is taken.
+    /// The test card: pattern://?size=640x480&fps=30, without fps as fast as its frames are decided.
     ///
     /// NAME= before it names the camera; without it they are cam0, cam1, ... Takes the place of the cameras in --config.
-    #[arg(long, value_name = "[NAME=]SOURCE", required_unless_present = "config")]
+    #[arg(long, value_name = "[NAME=]URI", required_unless_present = "config")]
     pub source: Vec<OsString>,
     /// Read everything from FILE (TOML); the other options stand above it
     #[arg(long, value_name = "FILE")]
@@ -66,6 +72,9 @@ pub struct Args {
     /// Start again after the last picture, until stopped
     #[arg(long = "loop", requires = "source")]
     pub repeat: bool,
+    /// First build the model's TensorRT engines, where its package has none that run here (as `cfvit build` does; it takes minutes)
+    #[arg(long)]
+    pub build_missing: bool,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -112,6 +121,9 @@ pub fn run(args: Args) -> Result<()> {
     let records = records(&args, &settings);
     let summary_to_stderr = matches!(records, Some((Target::Stdout, _)));
 
+    if args.build_missing {
+        notifier.extending("building the engines", || build_missing(&settings))?;
+    }
     let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
     let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
         pipeline.observers.push(Box::new(guard));
@@ -133,6 +145,26 @@ pub fn run(args: Args) -> Result<()> {
         false => super::print(summary),
     };
     result.and(printed)
+}
+
+/// Builds the engines of the settings' model, where that is what they ask for. Where they leave the choice, a build that fails is no reason
+/// not to run: the CPU engine is there.
+fn build_missing(settings: &Settings) -> Result<()> {
+    let backend = settings.model.backend.unwrap_or_default();
+    if backend == Backend::Cpu {
+        return Ok(());
+    }
+    let package = settings.model.path.as_deref().filter(|path| path.is_dir()).ok_or_else(|| {
+        let message = "--build-missing needs an engine package (`cfvit import` makes one): engines are kept in its folder";
+        Error::new(Kind::Usage, message)
+    })?;
+    match super::build::build_missing(package) {
+        Err(error) if backend == Backend::Auto => {
+            log::warn!("the engines are not built: {error}");
+            Ok(())
+        }
+        built => built,
+    }
 }
 
 /// Opens the model, its engine, the sources and the meter.

@@ -76,7 +76,8 @@ impl Common {
     /// # Errors
     /// When its source cannot be opened; the error names the camera where there are several.
     pub fn camera(&self, camera: &CameraSettings, settings: &Settings) -> Result<Camera> {
-        let options = Options { fps: camera.fps, repeat: camera.repeat };
+        let wanted_side = (self.geometry.fine_side() as f64 / self.crop) as usize;
+        let options = Options { fps: camera.fps, repeat: camera.repeat, wanted_side: Some(wanted_side) };
         let several = settings.cameras.0.len() > 1;
         let within = |error: crate::error::Error| match several {
             true => error.within(format!("camera {}", camera.name)),

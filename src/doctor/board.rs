@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Finding, State};
-use crate::plan;
+use crate::{machine, plan};
 
 pub(super) fn l4t(root: &Path) -> Finding {
     match plan::l4t_release(root) {
@@ -13,44 +13,25 @@ pub(super) fn l4t(root: &Path) -> Finding {
     }
 }
 
-/// The power mode beneath `root` (`/`), by name, as numbers mean different modes on different boards: `MAXN_SUPER (mode 2)`. `None` where there
-/// is no nvpmodel, `Some(None)` where its status cannot be understood.
-fn nvpmodel(root: &Path) -> Option<Option<String>> {
-    let status = fs::read_to_string(root.join("var/lib/nvpmodel/status")).ok()?;
-    let Some(id) = mode_id(&status) else { return Some(None) };
-    let names = fs::read_to_string(root.join("etc/nvpmodel.conf")).unwrap_or_default();
-    Some(Some(format!("{} (mode {id})", mode_name(&names, id).unwrap_or("unnamed").escape_debug())))
-}
-
-/// The power mode beneath `root` (`/`): `MAXN_SUPER (mode 2)`, `none` where there is no nvpmodel, `unknown` where it cannot be understood.
+/// The power mode beneath `root` (`/`), for a key: `none` where there is no nvpmodel, `unknown` where it cannot be understood.
 pub fn power_mode_name(root: &Path) -> String {
-    nvpmodel(root).map_or("none".into(), |mode| mode.unwrap_or("unknown".into()))
-}
-
-pub(super) fn power_mode(root: &Path) -> Finding {
-    let what = "power mode";
-    match nvpmodel(root) {
-        None => Finding::new(what, State::Absent, "no nvpmodel"),
-        Some(None) => Finding::new(what, State::Bad, "nvpmodel's status cannot be understood")
-            .advice("`nvpmodel -q` shows it"),
-        Some(Some(mode)) => Finding::new(what, State::Good, mode).advice(
-            "engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`",
-        ),
+    match machine::power_mode(root) {
+        Ok(Some(mode)) => mode.to_string(),
+        Ok(None) => "none".into(),
+        Err(_) => "unknown".into(),
     }
 }
 
-/// From `pmode:0002`.
-fn mode_id(status: &str) -> Option<u32> {
-    status.lines().find_map(|line| line.trim().strip_prefix("pmode:"))?.trim().parse().ok()
-}
-
-/// From `< POWER_MODEL ID=2 NAME=MAXN_SUPER >`.
-fn mode_name(conf: &str, id: u32) -> Option<&str> {
-    conf.lines().find_map(|line| {
-        let words = line.trim().strip_prefix("< POWER_MODEL")?;
-        let value = |key: &str| words.split_whitespace().find_map(|word| word.strip_prefix(key));
-        (value("ID=")?.parse() == Ok(id)).then(|| value("NAME="))?
-    })
+/// The power mode, by name: numbers mean different modes on different boards.
+pub(super) fn power_mode(root: &Path) -> Finding {
+    let what = "power mode";
+    match machine::power_mode(root) {
+        Ok(Some(mode)) => Finding::new(what, State::Good, mode.to_string()).advice(
+            "engines are tied to it where it switches multiprocessors off; for steady measurements also run `jetson_clocks`",
+        ),
+        Ok(None) => Finding::new(what, State::Absent, "no nvpmodel"),
+        Err(error) => Finding::new(what, State::Bad, error.to_string()).advice("`nvpmodel -q` shows it"),
+    }
 }
 
 /// One line for each video device that Linux knows.
@@ -104,7 +85,6 @@ mod tests {
         write(root, "dev/video0", "");
         assert_eq!(l4t(root).found, "36.4.3");
         assert_eq!(power_mode(root).found, "MAXN_SUPER (mode 2)");
-        assert_eq!(power_mode_name(root), "MAXN_SUPER (mode 2)");
         let cameras = cameras(root);
         assert_eq!((cameras[0].state, cameras[0].found.as_str()), (State::Good, "/dev/video0: UVC Camera"));
         assert!(cameras[1].state == State::Bad && cameras[1].found.contains("imx219\\u{1b}"), "{:?}", cameras[1]);

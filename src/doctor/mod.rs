@@ -105,7 +105,10 @@ fn certificate(package: &Path, power_mode: &str) -> Option<Finding> {
 
 fn power_meter(root: &Path) -> Finding {
     match power::open(&root.join("sys")) {
-        Some(meter) => Finding::new("power meter", State::Good, meter.describe()),
+        Some(mut meter) => match meter.read() {
+            Ok(_) => Finding::new("power meter", State::Good, meter.describe()),
+            Err(error) => Finding::new("power meter", State::Bad, format!("{}: {error}", meter.describe())),
+        },
         None => Finding::new("power meter", State::Absent, "none that can be read; energy will not be reported")
             .advice("on a PC, RAPL's energy_uj must be readable by this user; a Jetson's INA3221 is readable by all"),
     }

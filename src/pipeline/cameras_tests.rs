@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::tests::{Fate, camera, cascade};
 use super::*;
+use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
-use crate::report::Report;
+use crate::report::{CameraState, Report};
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,7 +35,7 @@ impl Source for Endless {
             return Ok(Event::Idle);
         }
         if is(Fate::Damaged) {
-            return Ok(Event::Failed);
+            return Ok(Event::Failed(Damage::Corrupt));
         }
         frame.picture.rgb.clear();
         frame.picture.rgb.push(self.fate.load(Ordering::SeqCst));
@@ -164,7 +165,7 @@ fn a_camera_that_fails_panics_or_hangs_leaves_the_others_alone() {
             both |= decided(report, "bad") > 0 && decided(report, "good") > 0;
             if both {
                 told.store(fate as u8, Ordering::SeqCst);
-                let ended = report.cameras[0].ended;
+                let ended = report.cameras[0].state == CameraState::Ended;
                 let hangs = health.stalled(Duration::from_millis(100)).is_some_and(|busy| busy.what.contains("bad"));
                 after += if ended || hangs { decided(report, "good") } else { 0 };
             }
@@ -307,7 +308,7 @@ fn a_camera_without_frames_is_waited_for_and_a_steady_label_outlives_an_odd_fram
                 told.store(Fate::Idle as u8, Ordering::SeqCst);
                 step = 2;
             }
-            2 => return camera.waiting && health.waiting,
+            2 => return camera.state == CameraState::Waiting && health.waiting,
             _ => {}
         }
         false

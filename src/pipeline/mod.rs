@@ -35,7 +35,7 @@ use crate::clock::{Stop, System};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::power::{Meter, Monitor};
-use crate::report::{Full, Reason, Records, Reporter, Rotation, Summary, Target, Writer};
+use crate::report::{Full, Records, Reporter, Rotation, Summary, Target, Writer};
 use crate::smoothing::Smoothing;
 
 /// Makes the network's inputs from a picture.
@@ -190,7 +190,7 @@ fn capture(source: &mut dyn Source, slots: &Slots, camera: CameraId, stop: &Stop
         let wait = Wait { clock: &System, stop, deadline: Instant::now() + SOURCE_PATIENCE };
         match source.next(&mut frame, &wait)? {
             Event::Frame => slots.put(camera, frame),
-            Event::Failed => slots.put_damaged(camera, frame, Reason::Corrupt),
+            Event::Failed(damage) => slots.put_damaged(camera, frame, damage.into()),
             Event::Idle => slots.give_back(camera, frame),
             Event::End => return Ok(()),
         }

@@ -10,13 +10,16 @@ use crossbeam_channel::{Receiver, Sender, at, never, select};
 use super::attend::{Attendant, Busy, Health};
 use super::control::{Change, Member, Request};
 use super::decide::{Command, Seat};
-use super::slot::{CameraId, Slots};
+use super::slot::{CameraId, Look, Slots};
 use super::{Camera, Outcome, capture};
 use crate::capture::Pace;
+use crate::capture::status::{State, Status};
 use crate::clock::Stop;
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
-use crate::report::{CameraReport, CameraReporter, Label, Line, Records, Report, Reporter, Summary, Target};
+use crate::report::{
+    CameraReport, CameraReporter, CameraState, Label, Line, Records, Report, Reporter, Summary, Target,
+};
 use crate::smoothing::Smoother;
 
 /// So long a thread may take to end after it was asked to; then it is left behind.
@@ -79,7 +82,23 @@ pub(super) struct Row {
     name: String,
     /// What the source says of itself.
     source: String,
+    /// How the source is doing, where it can be lost.
+    status: Option<Arc<Status>>,
     reporter: CameraReporter,
+}
+
+impl Row {
+    fn state(&self, look: &Look) -> CameraState {
+        let waits = look.idle.is_some_and(|idle| idle >= WAITING);
+        match self.status.as_ref().map(|status| status.state()) {
+            _ if look.ended => CameraState::Ended,
+            Some(State::Waiting) => CameraState::Waiting,
+            Some(State::Lost) => CameraState::Lost,
+            Some(State::Up) => CameraState::Up,
+            None if waits => CameraState::Waiting,
+            None => CameraState::Up,
+        }
+    }
 }
 
 /// What the supervising thread needs.
@@ -132,7 +151,7 @@ impl Supervisor {
         };
         // The decision thread has ended only where the run has.
         let _ = self.commands.send(Command::Join(Box::new(seat)));
-        self.cameras.push(Row { id, name, source: source.describe(), reporter });
+        self.cameras.push(Row { id, name, source: source.describe(), status: source.status(), reporter });
         let slots = Arc::clone(&self.slots);
         self.spawn(Thread::Capture(id), move || capture(source.as_mut(), &slots, id, &stop))
     }
@@ -211,9 +230,9 @@ impl Supervisor {
                 name: self.labels.get(answer.smooth.label).cloned().unwrap_or_default(),
                 confidence: answer.smooth.confidence,
             });
-            let waiting = !look.ended && look.idle.is_some_and(|idle| idle >= WAITING);
             let line = row.reporter.window(now, look.tally);
-            cameras.push(CameraReport { name: row.name.clone(), line, label, waiting, ended: look.ended });
+            let counts = row.status.as_ref().map(|status| status.counts());
+            cameras.push(CameraReport { name: row.name.clone(), line, label, state: row.state(&look), counts });
         }
         let whole = self.reporter.window(now, self.slots.tally(), self.cameras.iter().map(|row| &row.reporter));
         Report { cameras, whole }
@@ -228,7 +247,7 @@ impl Supervisor {
         }
         for row in &self.cameras {
             let Some(look) = self.slots.look(row.id).filter(|look| !look.ended) else { continue };
-            health.waiting &= look.idle.is_some_and(|idle| idle >= WAITING);
+            health.waiting &= matches!(row.state(&look), CameraState::Waiting | CameraState::Lost);
             health.busy.push(Busy { what: format!("the capture from {}", row.name), time: look.asked });
         }
         if let Some((records, target @ Target::File(_))) = &self.records

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::capture::Damage;
 use crate::engine::Engine;
 use crate::error::{Error, Kind};
 use crate::frame::{Choice, CoarseOutput, Frame};
@@ -63,7 +64,7 @@ impl Source for Script {
         frame.picture.rgb.reserve_exact(3);
         self.buffers.lock().unwrap().insert(frame.picture.rgb.as_ptr() as usize);
         frame.picture.rgb.push(match fate {
-            Fate::Damaged => return Ok(Event::Failed),
+            Fate::Damaged => return Ok(Event::Failed(Damage::Corrupt)),
             Fate::Idle => return Ok(Event::Idle),
             Fate::SourceError => return Err(Error::new(Kind::Source, "the lens fell off")),
             Fate::SourcePanic => panic!("source panic, as planned"),

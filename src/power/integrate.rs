@@ -67,8 +67,13 @@ impl Integrator {
         Self { last: None, held_mw: None, booked: start, window: span, run: span }
     }
 
-    /// Takes the reading of `at`. An energy counter that moves implausibly is not believed for that step.
+    /// Takes the reading of `at`. An energy counter that moves implausibly is not believed for that step; one that has not moved says
+    /// nothing new, and soon nothing is known.
     pub fn push(&mut self, at: Instant, reading: Reading) {
+        if matches!((self.last, reading), (Some((_, Reading::EnergyMj(before))), Reading::EnergyMj(now)) if before == now)
+        {
+            return;
+        }
         let mean_mw = self.last.and_then(|(since, before)| mean_mw(since, before, at, reading));
         match mean_mw {
             Some(mw) => self.book(at, mw),
@@ -91,6 +96,13 @@ impl Integrator {
         let energy = self.window.energy(end);
         self.window = Span::new(end);
         energy
+    }
+
+    /// Forgets what was seen before `start`: the first window, and the run, start there.
+    pub fn restart(&mut self, start: Instant) {
+        self.hold(start);
+        self.booked = self.booked.max(start);
+        (self.window, self.run) = (Span::new(start), Span::new(start));
     }
 
     /// The energy from the start to `end`, or to the end of the last window if that is later; `None` where it was not measured.

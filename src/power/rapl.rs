@@ -5,23 +5,26 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Meter, Reading, class, number, text};
+use super::sysfs::{entries, number, text};
+use super::{Meter, Rail, Reading};
 use crate::error::{Error, Kind, Result};
 
 /// One processor package.
 #[derive(Debug)]
 struct Package {
-    name: String,
     counter: PathBuf,
     max_uj: u64,
     last_uj: u64,
+    /// Since the meter was opened.
+    used_mj: f64,
 }
 
 /// The sum of the processor packages. Memory, disks and everything else beside the processors are not in it.
 #[derive(Debug)]
 pub struct Rapl {
     packages: Vec<Package>,
-    total_uj: f64,
+    /// The packages by name, with what they used.
+    rails: Vec<Rail>,
     /// The counters of the reading in progress.
     now_uj: Vec<u64>,
 }
@@ -32,27 +35,28 @@ impl Rapl {
     /// # Errors
     /// [`Kind::Io`] when a counter is there but cannot be read (not root).
     pub fn open(root: &Path) -> Result<Option<Self>> {
-        let mut packages = Vec::new();
+        let (mut packages, mut rails) = (Vec::new(), Vec::new());
         // Subdomains (`intel-rapl:0:1`) are parts of their package.
-        for domain in class(root, "powercap", "intel-rapl:") {
+        for domain in entries(&root.join("class/powercap"), "intel-rapl:") {
             let Ok(name) = text(&domain.join("name")) else { continue };
             let subdomain = domain.file_name().is_some_and(|name| name.to_string_lossy().matches(':').count() > 1);
             if name.starts_with("package") && !subdomain {
-                packages.push(Package::open(name, &domain)?);
+                packages.push(Package::open(&name, &domain)?);
+                rails.push(Rail { name, reading: None });
             }
         }
         let now_uj = Vec::with_capacity(packages.len());
-        Ok((!packages.is_empty()).then_some(Self { packages, total_uj: 0.0, now_uj }))
+        Ok((!packages.is_empty()).then_some(Self { packages, rails, now_uj }))
     }
 }
 
 impl Package {
-    fn open(name: String, domain: &Path) -> Result<Self> {
+    fn open(name: &str, domain: &Path) -> Result<Self> {
         let counter = domain.join("energy_uj");
         let last_uj =
             number(&counter).map_err(|error| error.within(format!("RAPL {name} (readable by root only?)")))?;
         let max_uj = number(&domain.join("max_energy_range_uj"))?;
-        Ok(Self { name, counter, max_uj, last_uj })
+        Ok(Self { counter, max_uj, last_uj, used_mj: 0.0 })
     }
 
     fn counter_uj(&self) -> Result<u64> {
@@ -60,7 +64,8 @@ impl Package {
         match now <= self.max_uj {
             true => Ok(now),
             false => {
-                let message = format!("RAPL {} counts {now} µJ, beyond its range of {} µJ", self.name, self.max_uj);
+                let message =
+                    format!("{} counts {now} µJ, beyond its range of {} µJ", self.counter.display(), self.max_uj);
                 Err(Error::new(Kind::Io, message))
             }
         }
@@ -79,15 +84,20 @@ impl Meter for Rapl {
         for package in &self.packages {
             self.now_uj.push(package.counter_uj()?);
         }
-        for (package, &now) in self.packages.iter_mut().zip(&self.now_uj) {
-            self.total_uj += package.used_uj(now) as f64;
+        for ((package, rail), &now) in self.packages.iter_mut().zip(&mut self.rails).zip(&self.now_uj) {
+            package.used_mj += package.used_uj(now) as f64 / 1e3;
             package.last_uj = now;
+            rail.reading = Some(Reading::EnergyMj(package.used_mj));
         }
-        Ok(Reading::EnergyMj(self.total_uj / 1e3))
+        Ok(Reading::EnergyMj(self.packages.iter().map(|package| package.used_mj).sum()))
+    }
+
+    fn rails(&self) -> &[Rail] {
+        &self.rails
     }
 
     fn describe(&self) -> String {
-        let names: Vec<&str> = self.packages.iter().map(|package| package.name.as_str()).collect();
+        let names: Vec<&str> = self.rails.iter().map(|rail| rail.name.as_str()).collect();
         format!("RAPL, {} (processor only)", names.join(" + "))
     }
 }

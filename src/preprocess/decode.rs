@@ -82,6 +82,19 @@ pub fn decode(bytes: &[u8], name: &Path, picture: &mut Picture) -> Result<()> {
     })
 }
 
+/// Decodes a camera's JPEG frame of about `size` (width, height) into `picture`, whose memory is reused: with or without Huffman tables, and at a
+/// half, a quarter or an eighth of the sides where the shorter one still has `side` pixels.
+///
+/// # Errors
+/// [`Kind::Image`] when it is truncated, damaged, or of another size.
+pub fn decode_frame(bytes: &[u8], size: (usize, usize), side: usize, picture: &mut Picture) -> Result<()> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| jpeg::decode_frame(bytes, size, side, picture)));
+    decoded.unwrap_or_else(|_| {
+        *picture = Picture::default();
+        Err(Error::new(Kind::Image, DECODER_PANICKED))
+    })
+}
+
 /// The format of `bytes`.
 fn format(bytes: &[u8], name: &Path) -> Result<ImageFormat> {
     if bytes.is_empty() {
@@ -118,7 +131,7 @@ fn decode_other(bytes: &[u8], format: ImageFormat, picture: &mut Picture) -> Res
 }
 
 /// Refuses a picture that is empty or too large, before anything of its size is allocated.
-pub(super) fn check_size(width: usize, height: usize) -> Result<()> {
+pub(crate) fn check_size(width: usize, height: usize) -> Result<()> {
     if width == 0 || height == 0 {
         return Err(Error::new(Kind::Image, format!("the picture is empty: {width}×{height} pixels")));
     }

@@ -1,7 +1,7 @@
 //! JPEG: the format of the training pictures and of most cameras, so it has a decoder of its own, which gives the very bytes of
 //! libjpeg-turbo (Pillow's decoder), reuses the picture's memory, and refuses what others fill with grey.
 
-use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{ComponentInfo, DecodeLimits, Decoder, JpegError, PixelFormat, ScalingFactor};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
@@ -18,6 +18,29 @@ const MAX_SCANS: usize = 100;
 /// # Errors
 /// [`Kind::Image`] when it is truncated, damaged, of an unsupported kind, or beyond the limits of [`check_size`].
 pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
+    decode_as(bytes, picture, &|_, _| Ok(1))
+}
+
+/// The same for a camera's frame of about `size` pixels, which may lack its Huffman tables. Where half, a quarter or an eighth of the sides
+/// still has `side` pixels on the shorter one, it is decoded at that size: less work than throwing pixels away afterwards, and as smooth.
+///
+/// # Errors
+/// As [`decode`], and [`Kind::Image`] when the picture is not of that size.
+pub(super) fn decode_frame(bytes: &[u8], size: (usize, usize), side: usize, picture: &mut Picture) -> Result<()> {
+    /// Blocks may hang over the edge.
+    const PADDING: usize = 16;
+    decode_as(bytes, picture, &|width, height| {
+        if width.abs_diff(size.0) > PADDING || height.abs_diff(size.1) > PADDING {
+            let message = format!("the frame is {width}×{height} pixels, expected {}×{}", size.0, size.1);
+            return Err(Error::new(Kind::Image, message));
+        }
+        let covers = |&denominator: &u32| width.min(height).div_ceil(denominator as usize) >= side;
+        Ok([8, 4, 2].into_iter().find(covers).unwrap_or(1))
+    })
+}
+
+/// Decodes at an n-th of the sides, `reduction` of the picture's width and height saying which.
+fn decode_as(bytes: &[u8], picture: &mut Picture, reduction: &dyn Fn(usize, usize) -> Result<u32>) -> Result<()> {
     if !is_whole(bytes) {
         return Err(truncated());
     }
@@ -45,6 +68,9 @@ pub(super) fn decode(bytes: &[u8], picture: &mut Picture) -> Result<()> {
     if bytes.len() < least_bytes(&decoder) {
         return Err(truncated());
     }
+    let scale = ScalingFactor::new(1, reduction(width, height)?);
+    let decoder = decoder.with_scale(scale);
+    let (width, height) = (scale.scale_dim(width), scale.scale_dim(height));
     picture.width = width;
     picture.height = height;
     if components == 4 {

@@ -23,7 +23,7 @@ fn verdict(stage: Stage) -> Verdict {
 }
 
 fn timing() -> Timing {
-    Timing { preprocess_ms: 0.5, coarse_ms: 1.25, gate_ms: 0.01, gather_ms: 0.04, fine_ms: 3.0, static_ms: 0.0 }
+    Timing { preprocess_ms: 0.5, coarse_ms: 1.25, gate_ms: 0.01, gather_ms: 0.04, fine_ms: 3.0, ..Timing::default() }
 }
 
 fn json(stage: Stage, detail: Detail) -> serde_json::Value {

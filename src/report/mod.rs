@@ -20,5 +20,5 @@ pub use records::{Full, Record, Records, RecordsCount};
 pub use reporter::{CameraReporter, Reporter};
 pub use rotate::Rotation;
 pub use tally::{Reason, Tally};
-pub use window::{CameraReport, Label, Report};
+pub use window::{CameraReport, CameraState, Label, Report};
 pub use writer::{Target, Writer};

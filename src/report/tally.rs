@@ -2,6 +2,8 @@
 
 use std::ops::AddAssign;
 
+use crate::capture::Damage;
+
 /// Why a captured frame got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -26,6 +28,15 @@ impl Reason {
             Reason::Corrupt => "corrupt",
             Reason::Short => "short",
             Reason::Undecided => "undecided",
+        }
+    }
+}
+
+impl From<Damage> for Reason {
+    fn from(damage: Damage) -> Self {
+        match damage {
+            Damage::Unreadable | Damage::Corrupt => Reason::Corrupt,
+            Damage::Short => Reason::Short,
         }
     }
 }

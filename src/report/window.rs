@@ -6,6 +6,7 @@ use std::iter;
 use super::Line;
 use super::line::{Frames, Used};
 use super::text::printable;
+use crate::capture::status::Counts;
 
 /// The smoothed label of a camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +26,35 @@ pub struct CameraReport {
     pub line: Line,
     /// The label that holds; `None` before the first decision.
     pub label: Option<Label>,
-    /// It has nothing to give for now.
-    pub waiting: bool,
+    /// Whether frames come.
+    pub state: CameraState,
+    /// What the source has counted since its start, where it can be lost.
+    pub counts: Option<Counts>,
+}
+
+/// Whether a camera gives frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CameraState {
+    /// It does.
+    Up,
+    /// It has given none so far, or none for a while.
+    Waiting,
+    /// It was there, is away, and is being looked for.
+    Lost,
     /// It will give nothing more.
-    pub ended: bool,
+    Ended,
+}
+
+impl CameraState {
+    /// What is to be said of it instead of a label; `None` while all is well.
+    pub fn says(self) -> Option<&'static str> {
+        match self {
+            CameraState::Up => None,
+            CameraState::Waiting => Some("waiting for camera"),
+            CameraState::Lost => Some("camera lost, waiting for it"),
+            CameraState::Ended => Some("ended"),
+        }
+    }
 }
 
 /// One window of a run.
@@ -46,7 +72,7 @@ impl Report {
         let alone = self.cameras.len() == 1;
         let each = self.cameras.iter().map(move |camera| {
             let label = camera.label_text();
-            match (alone, camera.state()) {
+            match (alone, camera.state.says()) {
                 (true, None) => format!("{}{label}", self.whole),
                 (true, Some(state)) => format!("{}, {state}", self.whole),
                 (false, None) => format!("{}: {}{label}", camera.name, Frames(&camera.line)),
@@ -70,15 +96,6 @@ impl Report {
 }
 
 impl CameraReport {
-    /// What is to be said instead of a label.
-    fn state(&self) -> Option<&'static str> {
-        match (self.ended, self.waiting) {
-            (true, _) => Some("ended"),
-            (false, true) => Some("waiting for camera"),
-            (false, false) => None,
-        }
-    }
-
     /// `, label church (98 %)`; empty before the first decision.
     fn label_text(&self) -> String {
         self.label.as_ref().map_or_else(String::new, |label| format!(", label {label}"))
@@ -86,7 +103,7 @@ impl CameraReport {
 
     fn status(&self) -> String {
         let mut text = format!("cam {}: ", self.name);
-        if let Some(state) = self.state() {
+        if let Some(state) = self.state.says() {
             text.push_str(state);
             return text;
         }
@@ -128,8 +145,8 @@ mod tests {
             name: (*name).to_owned(),
             line,
             label: Some(Label { name: "church\n".to_owned(), confidence: 0.984 }),
-            waiting: false,
-            ended: false,
+            state: CameraState::Up,
+            counts: None,
         };
         let energy = Energy { mean_mw: 5100.0, energy_mj: 10_200.0 };
         Report { cameras: names.iter().map(camera).collect(), whole: Line { energy: Some(energy), ..line } }
@@ -142,7 +159,7 @@ mod tests {
         assert!(lines[0].starts_with("captured 30, dropped 8, decided 20, failed 2 (0 corrupt, 1 short), fine 25.0 %"));
         assert!(lines[0].ends_with("5100 mW, 510.0 mJ/frame, label church\u{fffd} (98 %)"), "{}", lines[0]);
         let mut report = report(&["front", "rear"]);
-        report.cameras[1].waiting = true;
+        report.cameras[1].state = CameraState::Waiting;
         let lines: Vec<String> = report.lines().collect();
         assert!(lines[0].starts_with("front: captured 30") && lines[0].contains("label church"), "{lines:?}");
         assert!(lines[1].starts_with("rear: captured 30") && lines[1].ends_with("waiting for camera"), "{lines:?}");
@@ -152,7 +169,7 @@ mod tests {
     #[test]
     fn a_status_holds_what_matters_in_one_line() {
         let mut report = report(&["front", "rear"]);
-        report.cameras[1].ended = true;
+        report.cameras[1].state = CameraState::Ended;
         assert_eq!(
             report.status(),
             "cam front: 10.0 frames/s, p99 38 ms, fine 25 %, church\u{fffd} (98 %); cam rear: ended; 5.1 W, 510 mJ/frame"

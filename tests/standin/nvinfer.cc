@@ -197,7 +197,9 @@ class Inspector final : public IEngineInspector, public apiv::DefaultVEngineInsp
     Inspector() { mImpl = this; standin_live("IEngineInspector", 1); }
     ~Inspector() noexcept override { standin_live("IEngineInspector", -1); }
     IEngineInspector* getPImpl() noexcept override { return this; }
-    const char* getEngineInformation(LayerInformationFormat) const noexcept override { return "{\"Layers\": []}"; }
+    const char* getEngineInformation(LayerInformationFormat) const noexcept override { 
+        return "{\"Layers\": [{\"Name\": \"attention\", \"TacticName\": \"_gemm_mha_v2_0x1\"}, {\"Name\": \"mlp\", \"TacticName\": \"gemm\"}]}";
+    }
 };
 
 class Engine final : public ICudaEngine, public apiv::DefaultVCudaEngine {

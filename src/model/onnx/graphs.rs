@@ -64,7 +64,6 @@ impl Network<'_> {
         let attention = self.builder.slice(&average, 1, 1..1 + cells);
         self.builder.output(CLASS_ATTENTION, attention);
         self.builder.output(COARSE_FEATURES, features);
-        let embedding = self.builder.cast(&embedding, self.element);
         self.builder.output(COARSE_EMBEDDING, embedding);
         Ok(())
     }
@@ -78,7 +77,6 @@ impl Network<'_> {
         let chosen = self.builder.reshape(&chosen, &[batch, 4 * k]);
         let features = self.gather_rows(features, informative);
         let kept = self.gather_rows(embedding, kept);
-        let kept = self.builder.cast(&kept, Element::F32);
         let (cls, positions) = self.positions(1, 4 * self.geometry.cells())?;
         let positions = self.builder.gather(&positions, &chosen);
 

@@ -41,8 +41,7 @@ pub const CLASS_ATTENTION: &str = "class_attention";
 /// Output of the coarse graph and input of the fine one: `[batch, g², C]`, the normed features `F` of the cells (no cls row), in the
 /// graphs' precision.
 pub const COARSE_FEATURES: &str = "coarse_features";
-/// Output of the coarse graph and input of the fine one: `[batch, g², C]`, the cells' tokens `E1` before any block (no cls row), in the
-/// graphs' precision.
+/// Output of the coarse graph and input of the fine one: `[batch, g², C]`, the cells' tokens `E1` before any block (no cls row), FP32.
 pub const COARSE_EMBEDDING: &str = "coarse_embedding";
 /// Input of the fine and the static graph: `[batch, 3, 2gP, 2gP]`, normalised, FP32.
 pub const FINE_IMAGE: &str = "fine_image";
@@ -216,23 +215,20 @@ pub fn bindings(geometry: &Geometry, options: Options, graph: Graph) -> Bindings
     };
     let image = |name, side| of(name, Element::F32, &[3, side, side]);
     let logits = |name| of(name, Element::F32, &[classes]);
-    let tokens = |name| of(name, options.precision.element(), &[cells, width]);
+    let features = || of(COARSE_FEATURES, options.precision.element(), &[cells, width]);
+    // It enters the residual stream as it is, which is FP32: half the bytes would only add a rounding.
+    let embedding = || of(COARSE_EMBEDDING, Element::F32, &[cells, width]);
     let indices = |name, count| of(name, Element::I32, &[count]);
     match graph {
         Graph::Coarse => Bindings {
             inputs: vec![image(COARSE_IMAGE, geometry.coarse_side())],
-            outputs: vec![
-                logits(COARSE_LOGITS),
-                of(CLASS_ATTENTION, Element::F32, &[cells]),
-                tokens(COARSE_FEATURES),
-                tokens(COARSE_EMBEDDING),
-            ],
+            outputs: vec![logits(COARSE_LOGITS), of(CLASS_ATTENTION, Element::F32, &[cells]), features(), embedding()],
         },
         Graph::Fine => Bindings {
             inputs: vec![
                 image(FINE_IMAGE, geometry.fine_side()),
-                tokens(COARSE_FEATURES),
-                tokens(COARSE_EMBEDDING),
+                features(),
+                embedding(),
                 indices(INFORMATIVE, informative),
                 indices(KEPT, cells - informative),
             ],

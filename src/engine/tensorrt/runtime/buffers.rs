@@ -21,7 +21,7 @@ pub struct Buffers {
     pub class_attention: Pinned<f32>,
     /// `[g², C]`
     pub coarse_features: DeviceBuffer,
-    /// `[g², C]`
+    /// `[g², C]`, FP32
     pub coarse_embedding: DeviceBuffer,
     /// `[3, 2gP, 2gP]`: the fine and the static engine's.
     pub fine_image: Pinned<f32>,
@@ -33,12 +33,12 @@ pub struct Buffers {
     pub fine_logits: Pinned<f32>,
     /// `[classes]`
     pub static_logits: Pinned<f32>,
-    /// Of features and embedding.
+    /// Of the features.
     element: Element,
 }
 
 impl Buffers {
-    /// Zeros for engines of a model of this `geometry`, whose features and embedding are of `element`.
+    /// Zeros for engines of a model of this `geometry`, whose features are of `element`.
     ///
     /// # Errors
     /// [`Kind::Device`] when there is not enough memory.
@@ -47,13 +47,13 @@ impl Buffers {
         let image = |side: usize| Pinned::zeroed(device, 3 * side * side, HostUse::Writes);
         let indices = |count| Pinned::zeroed(device, count, HostUse::Writes);
         let answer = |count| Pinned::zeroed(device, count, HostUse::Reads);
-        let tokens = || DeviceBuffer::zeroed(device, cells * geometry.width * element.size());
+        let tokens = |element: Element| DeviceBuffer::zeroed(device, cells * geometry.width * element.size());
         Ok(Self {
             coarse_image: image(geometry.coarse_side())?,
             coarse_logits: answer(geometry.classes)?,
             class_attention: answer(cells)?,
-            coarse_features: tokens()?,
-            coarse_embedding: tokens()?,
+            coarse_features: tokens(element)?,
+            coarse_embedding: tokens(Element::F32)?,
             fine_image: image(geometry.fine_side())?,
             informative: indices(informative)?,
             kept: indices(cells - informative)?,

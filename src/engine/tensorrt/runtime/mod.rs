@@ -103,6 +103,12 @@ impl TensorRtEngine {
         [self.coarse.is_captured(), self.fine.is_captured()]
     }
 
+    /// What TensorRT's inspector tells of each plan's layers, as JSON, where it tells anything.
+    pub fn layers(&self) -> Vec<(Graph, String)> {
+        let stages = [Some(&self.coarse), Some(&self.fine), self.full.as_ref()];
+        stages.into_iter().flatten().filter_map(|stage| Some((stage.graph(), stage.layers()?))).collect()
+    }
+
     /// Refuses to go on after a failure.
     fn check_alive(&self) -> Result<()> {
         match &self.failure {

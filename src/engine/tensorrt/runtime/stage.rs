@@ -40,6 +40,11 @@ impl Stage {
         self.graph
     }
 
+    /// Its layers as TensorRT's inspector tells them, JSON; `None` where there is no inspector.
+    pub fn layers(&self) -> Option<String> {
+        self.execution.inspect().ok()
+    }
+
     /// The names of its outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &'static str> + use<'_> {
         self.bindings.outputs.iter().map(|binding| binding.name)

@@ -1,12 +1,18 @@
-//! The state of the machine around a measurement: clocks, heat, throttling, and who else was running. Everything is optional: what a
-//! machine does not tell is `None`, and no warning rests on it.
+//! The state of the machine around a measurement: power mode, clocks, heat, throttling, and who else was running. Everything is optional:
+//! what a machine does not tell is `None`, and no warning rests on it.
 
+#[cfg(test)]
+pub(crate) mod fixture;
+mod jetson;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use jetson::{PowerMode, power_mode};
 use serde::Serialize;
 
-use super::stats::{Summary, mean};
+use crate::stats::{Summary, mean};
 
 /// A coefficient of variation above this is not clean, in percent.
 const MAX_CV_PERCENT: f64 = 10.0;
@@ -22,8 +28,18 @@ const MAX_CLOCK_CHANGE_PERCENT: f64 = 5.0;
 pub struct State {
     /// Mean clock of the processors, in MHz.
     pub clock_mhz: Option<f64>,
+    /// Clock of the GPU, in MHz.
+    pub gpu_clock_mhz: Option<f64>,
     /// The hottest thermal zone, in °C.
     pub hottest_celsius: Option<f64>,
+    /// The thermal zones by name, in °C; of zones with the same name the hottest.
+    pub zones_celsius: BTreeMap<String, f64>,
+    /// What holds clocks back right now: active cooling devices that are no fans, and current alarms.
+    pub limited_by: Vec<String>,
+    /// Times that a supply's current was too high since the machine started.
+    pub over_current: Option<u64>,
+    /// The power mode's name, where there are modes.
+    pub power_mode: Option<String>,
     /// Load average over one minute.
     pub load_1min: Option<f64>,
     /// Threads that were running or wanted to, this program's included.
@@ -55,9 +71,15 @@ impl State {
     pub fn read(root: &Path) -> Self {
         let load = text(root, "proc/loadavg");
         let load = |field: usize| load.as_deref().and_then(|text| text.split_whitespace().nth(field));
+        let zones_celsius = zones(root);
         Self {
             clock_mhz: clock_mhz(root),
-            hottest_celsius: hottest(root),
+            gpu_clock_mhz: jetson::gpu_clock_mhz(root),
+            hottest_celsius: zones_celsius.values().copied().reduce(f64::max),
+            zones_celsius,
+            limited_by: jetson::limited_by(root),
+            over_current: jetson::over_current(root),
+            power_mode: power_mode(root).ok().flatten().map(|mode| mode.to_string()),
             load_1min: load(0).and_then(|load| load.parse().ok()),
             running: load(3).and_then(|of_all| of_all.split('/').next()?.parse().ok()),
             throttled: throttled(root),
@@ -77,6 +99,8 @@ pub struct Change {
     pub clock_percent: Option<f64>,
     /// Times that processors were throttled.
     pub throttled: Option<u64>,
+    /// Times that a supply's current was too high.
+    pub over_current: Option<u64>,
 }
 
 impl Change {
@@ -93,7 +117,8 @@ impl Change {
             steal_percent: share(|t| t.steal),
             others_percent: others.zip(ticks).map(|(others, (_, a))| others * a.processors as f64),
             clock_percent: clocks.map(|(before, after)| 100.0 * (after / before - 1.0)),
-            throttled: before.throttled.zip(after.throttled).map(|(before, after)| after.saturating_sub(before)),
+            throttled: more(before.throttled, after.throttled),
+            over_current: more(before.over_current, after.over_current),
         }
     }
 
@@ -113,8 +138,16 @@ impl Change {
         if let Some(throttled @ 1..) = self.throttled {
             warnings.push(format!("processors were throttled for heat {throttled} times"));
         }
+        if let Some(events @ 1..) = self.over_current {
+            warnings.push(format!("a supply's current was too high {events} times, which throttles the clocks"));
+        }
         warnings
     }
+}
+
+/// By how much a counter rose.
+fn more(before: Option<u64>, after: Option<u64>) -> Option<u64> {
+    before.zip(after).map(|(before, after)| after.saturating_sub(before))
 }
 
 /// A warning where the times called `name` scatter too much.
@@ -166,6 +199,13 @@ fn numbered(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_numbered)).map(|e| e.path()).collect()
 }
 
+/// A short text in a node, safe to print.
+fn name(path: &Path) -> Option<String> {
+    let name = fs::read_to_string(path).ok()?;
+    let name = name.trim().escape_debug().take(64).collect::<String>();
+    (!name.is_empty()).then_some(name)
+}
+
 fn number(path: &Path) -> Option<f64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -189,10 +229,16 @@ fn clock_mhz(root: &Path) -> Option<f64> {
 }
 
 /// Zones give thousandths of a degree; some give garbage while their sensor sleeps.
-fn hottest(root: &Path) -> Option<f64> {
-    let zones = numbered(&root.join("sys/class/thermal"), "thermal_zone");
-    let celsius = zones.iter().filter_map(|zone| number(&zone.join("temp"))).map(|thousandths| thousandths / 1e3);
-    celsius.filter(|celsius| (-50.0..200.0).contains(celsius)).reduce(f64::max)
+fn zones(root: &Path) -> BTreeMap<String, f64> {
+    let mut zones = BTreeMap::new();
+    for zone in numbered(&root.join("sys/class/thermal"), "thermal_zone") {
+        let Some(celsius) = number(&zone.join("temp")).map(|thousandths| thousandths / 1e3) else { continue };
+        if (-50.0..200.0).contains(&celsius) {
+            let hottest: &mut f64 = zones.entry(name(&zone.join("type")).unwrap_or_default()).or_insert(celsius);
+            *hottest = hottest.max(celsius);
+        }
+    }
+    zones
 }
 
 fn throttled(root: &Path) -> Option<u64> {
@@ -225,5 +271,4 @@ fn ticks(root: &Path) -> Option<Ticks> {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 mod tests;

@@ -1,5 +1,9 @@
 //! Meters over sysfs trees made from the kernel's documentation (not recorded on a device), driven by a simulated clock.
 
+mod attribution;
+mod boards;
+mod health;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,44 +11,25 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock, Simulated, Stop};
+use crate::error::{Error, Kind};
+use crate::machine::fixture::Tree;
 
-/// A sysfs tree of one's own.
-struct Tree(tempfile::TempDir);
-
-impl Tree {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+/// A chip whose rails are `(label, mV, mA)`.
+fn ina3221(tree: &Tree, hwmon: u32, rails: &[(&str, i64, i64)]) {
+    let chip = format!("sys/class/hwmon/hwmon{hwmon}");
+    tree.line(&format!("{chip}/name"), "ina3221");
+    for (channel, (label, mv, ma)) in (1..).zip(rails) {
+        tree.line(&format!("{chip}/in{channel}_label"), label);
+        tree.line(&format!("{chip}/in{channel}_input"), mv);
+        tree.line(&format!("{chip}/curr{channel}_input"), ma);
     }
+}
 
-    fn root(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn set(&self, node: &str, content: impl std::fmt::Display) {
-        let path = self.root().join("class").join(node);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, format!("{content}\n")).unwrap();
-    }
-
-    fn remove(&self, node: &str) {
-        fs::remove_file(self.root().join("class").join(node)).unwrap();
-    }
-
-    /// A chip whose rails are `(label, mV, mA)`.
-    fn ina3221(&self, hwmon: u32, rails: &[(&str, i64, i64)]) {
-        self.set(&format!("hwmon/hwmon{hwmon}/name"), "ina3221");
-        for (channel, (label, mv, ma)) in (1..).zip(rails) {
-            self.set(&format!("hwmon/hwmon{hwmon}/in{channel}_label"), label);
-            self.set(&format!("hwmon/hwmon{hwmon}/in{channel}_input"), mv);
-            self.set(&format!("hwmon/hwmon{hwmon}/curr{channel}_input"), ma);
-        }
-    }
-
-    fn rapl(&self, domain: &str, name: &str, uj: u64, max_uj: u64) {
-        self.set(&format!("powercap/{domain}/name"), name);
-        self.set(&format!("powercap/{domain}/energy_uj"), uj);
-        self.set(&format!("powercap/{domain}/max_energy_range_uj"), max_uj);
-    }
+fn rapl(tree: &Tree, domain: &str, name: &str, uj: u64, max_uj: u64) {
+    let domain = format!("sys/class/powercap/{domain}");
+    tree.line(&format!("{domain}/name"), name);
+    tree.line(&format!("{domain}/energy_uj"), uj);
+    tree.line(&format!("{domain}/max_energy_range_uj"), max_uj);
 }
 
 fn mw(meter: &mut dyn Meter) -> f64 {
@@ -57,9 +42,9 @@ fn mw(meter: &mut dyn Meter) -> f64 {
 #[test]
 fn orin_nano_reports_its_input_rail_alone() {
     let tree = Tree::new();
-    tree.set("hwmon/hwmon0/name", "nvme");
-    tree.ina3221(3, &[("VDD_IN", 5000, 1200), ("VDD_CPU_GPU_CV", 5000, 400), ("VDD_SOC", 5000, 300)]);
-    let mut meter = open(tree.root()).unwrap();
+    tree.line("sys/class/hwmon/hwmon0/name", "nvme");
+    ina3221(&tree, 3, &[("VDD_IN", 5000, 1200), ("VDD_CPU_GPU_CV", 5000, 400), ("VDD_SOC", 5000, 300)]);
+    let mut meter = open(&tree.sys()).unwrap();
     assert_eq!(mw(meter.as_mut()), 6000.0);
     assert_eq!(meter.describe(), "INA3221, VDD_IN");
 }
@@ -67,11 +52,11 @@ fn orin_nano_reports_its_input_rail_alone() {
 #[test]
 fn agx_orin_reports_the_sum_of_both_chips_as_module_rails() {
     let tree = Tree::new();
-    tree.ina3221(4, &[("VDD_GPU_SOC", 19000, 100), ("VDD_CPU_CV", 19000, 50), ("VIN_SYS_5V0", 5000, 600)]);
-    tree.ina3221(5, &[("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 19000, 10), ("", 1, 1)]);
+    ina3221(&tree, 4, &[("VDD_GPU_SOC", 19000, 100), ("VDD_CPU_CV", 19000, 50), ("VIN_SYS_5V0", 5000, 600)]);
+    ina3221(&tree, 5, &[("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 19000, 10), ("", 1, 1)]);
     // Channel 7 of the chip is the sum of the shunts, not a rail.
-    tree.set("hwmon/hwmon4/in7_label", "sum of shunt voltages");
-    let mut meter = open(tree.root()).unwrap();
+    tree.line("sys/class/hwmon/hwmon4/in7_label", "sum of shunt voltages");
+    let mut meter = open(&tree.sys()).unwrap();
     assert_eq!(mw(meter.as_mut()), 1900.0 + 950.0 + 3000.0 + 190.0);
     assert_eq!(meter.describe(), "INA3221, module rails (VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0 + VDDQ_VDD2_1V8AO)");
 }
@@ -79,48 +64,48 @@ fn agx_orin_reports_the_sum_of_both_chips_as_module_rails() {
 #[test]
 fn a_bad_rail_is_an_error_not_a_smaller_sum_and_can_recover() {
     let tree = Tree::new();
-    tree.ina3221(0, &[("GPU", 5000, 100), ("CPU", 5000, 200)]);
-    let mut meter = open(tree.root()).unwrap();
-    let node = "hwmon/hwmon0/curr1_input";
+    ina3221(&tree, 0, &[("GPU", 5000, 100), ("CPU", 5000, 200)]);
+    let mut meter = open(&tree.sys()).unwrap();
+    let node = "sys/class/hwmon/hwmon0/curr1_input";
     for garbage in ["", "12 apples", "-40", "99999999999", "1.5", "\u{0}\u{ff}"] {
-        tree.set(node, garbage);
+        tree.line(node, garbage);
         assert_eq!(meter.read().unwrap_err().kind(), Kind::Io, "{garbage:?}");
     }
     tree.remove(node);
     assert!(meter.read().unwrap_err().to_string().contains("curr1_input"));
-    tree.set(node, 0);
+    tree.line(node, 0);
     assert_eq!(mw(meter.as_mut()), 1000.0, "a rail without load reads zero");
 }
 
 #[test]
 fn rapl_sums_the_packages_and_follows_a_wrap() {
     let tree = Tree::new();
-    tree.rapl("intel-rapl:0", "package-0", 9_000, 10_000);
-    tree.rapl("intel-rapl:0:0", "core", 5, 10_000);
-    tree.rapl("intel-rapl:1", "package-1", 0, 10_000);
-    tree.rapl("intel-rapl:2", "psys", 77, 10_000);
-    let mut meter = open(tree.root()).unwrap();
+    rapl(&tree, "intel-rapl:0", "package-0", 9_000, 10_000);
+    rapl(&tree, "intel-rapl:0:0", "core", 5, 10_000);
+    rapl(&tree, "intel-rapl:1", "package-1", 0, 10_000);
+    rapl(&tree, "intel-rapl:2", "psys", 77, 10_000);
+    let mut meter = open(&tree.sys()).unwrap();
     assert_eq!(meter.describe(), "RAPL, package-0 + package-1 (processor only)");
     assert_eq!(meter.read().unwrap(), Reading::EnergyMj(0.0));
-    tree.set("powercap/intel-rapl:0/energy_uj", 2_000);
-    tree.set("powercap/intel-rapl:1/energy_uj", 500);
+    tree.line("sys/class/powercap/intel-rapl:0/energy_uj", 2_000);
+    tree.line("sys/class/powercap/intel-rapl:1/energy_uj", 500);
     assert_eq!(meter.read().unwrap(), Reading::EnergyMj(3.5));
-    tree.set("powercap/intel-rapl:0/energy_uj", 3_000);
-    tree.set("powercap/intel-rapl:1/energy_uj", 20_000);
+    tree.line("sys/class/powercap/intel-rapl:0/energy_uj", 3_000);
+    tree.line("sys/class/powercap/intel-rapl:1/energy_uj", 20_000);
     assert!(meter.read().is_err(), "beyond its range");
-    tree.set("powercap/intel-rapl:1/energy_uj", 600);
+    tree.line("sys/class/powercap/intel-rapl:1/energy_uj", 600);
     assert_eq!(meter.read().unwrap(), Reading::EnergyMj(4.6), "a failed reading loses nothing");
 }
 
 #[test]
 fn no_meter_and_a_meter_that_cannot_be_read_are_no_meter() {
     let tree = Tree::new();
-    assert!(open(tree.root()).is_none());
-    tree.rapl("intel-rapl:0", "package-0", 1, 10_000);
-    fs::remove_file(tree.root().join("class/powercap/intel-rapl:0/energy_uj")).unwrap();
-    assert!(open(tree.root()).is_none());
-    tree.set("hwmon/hwmon0/name", "ina3221");
-    assert!(open(tree.root()).is_none(), "a chip without rails");
+    assert!(open(&tree.sys()).is_none());
+    rapl(&tree, "intel-rapl:0", "package-0", 1, 10_000);
+    tree.remove("sys/class/powercap/intel-rapl:0/energy_uj");
+    assert!(open(&tree.sys()).is_none());
+    tree.line("sys/class/hwmon/hwmon0/name", "ina3221");
+    assert!(open(&tree.sys()).is_none(), "a chip without rails");
 }
 
 /// A meter that follows a known power curve (mW over seconds) on the simulated clock, as power or as an energy counter.
@@ -152,7 +137,10 @@ impl Meter for Curve {
 
 /// The integral of `power_mw` from `a` to `b` seconds in mJ, by a fine midpoint rule.
 fn joules_x1000(power_mw: fn(f64) -> f64, a: f64, b: f64) -> f64 {
-    let steps = 20_000;
+    integral_mj(power_mw, a, b, 20_000)
+}
+
+fn integral_mj(power_mw: fn(f64) -> f64, a: f64, b: f64, steps: u32) -> f64 {
     let h = (b - a) / f64::from(steps);
     (0..steps).map(|i| power_mw(a + (f64::from(i) + 0.5) * h)).sum::<f64>() * h
 }

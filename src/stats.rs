@@ -1,4 +1,4 @@
-//! Statistics of measured times: pure functions.
+//! Statistics of measurements: pure functions.
 
 use serde::Serialize;
 
@@ -81,7 +81,7 @@ pub fn paired_difference(a: &[f64], b: &[f64]) -> Option<Interval> {
 
 /// The two-sided 95 % quantile of Student's t distribution with `degrees` (at least 1) of freedom: a table for few, the Cornish-Fisher
 /// expansion around the normal quantile for more (right to three decimals).
-fn student_95(degrees: usize) -> f64 {
+pub fn student_95(degrees: usize) -> f64 {
     const FEW: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
     if let Some(&quantile) = FEW.get(degrees.max(1) - 1) {
         return quantile;

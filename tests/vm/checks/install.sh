@@ -1,0 +1,33 @@
+# Installing the package, the service it brings, and what systemd says of it.
+# shellcheck shell=bash
+
+# The pictures that the cameras show, each in a folder of its own on this side, and the first one in the machine.
+photographs() {
+    rm -rf "$WORK/photos" && mkdir -p "$WORK/photos"
+    local n=0 file
+    for file in tests/data/pictures/*/*.JPEG; do
+        mkdir "$WORK/photos/$n" && cp "$file" "$WORK/photos/$n/0.jpg" && n=$((n + 1))
+    done
+    PHOTOS=$n
+    vm photos "$WORK/photos/0" 1
+}
+
+install() {
+    vm push "$DEB" /root/cfvit.deb
+    in_guest 'dpkg -i /root/cfvit.deb' >"$WORK/install.log" 2>&1
+    check "the package installs" grep -q 'Setting up cfvit' "$WORK/install.log"
+    check "the user cfvit is in video and render" in_guest 'id -nG cfvit | grep -w video | grep -qw render'
+    check "the service is enabled" in_guest 'systemctl is-enabled --quiet cfvit'
+    check "the configuration as shipped is valid" in_guest 'cfvit config check /etc/cfvit/cfvit.toml >/dev/null'
+    wait_for "it starts by itself and is ready" 120 systemctl is-active --quiet cfvit
+    check "no engine is built where there is no GPU" in_guest 'test "$(systemctl show -p ConditionResult --value cfvit-build)" = no'
+    check "systemd-analyze security is at most 2.0" in_guest 'systemd-analyze security --threshold=20 cfvit.service >/dev/null'
+    check "the manual is there: $(ls target/manual/*.1 | wc -l) pages" in_guest 'dpkg -L cfvit | grep -c "man1/cfvit.*\.1\.gz" | grep -qx '"$(ls target/manual/*.1 | wc -l)"
+
+    # From here on the machine's power tree stands for /sys/class/hwmon.
+    vm push tests/data/golden/deit-7/checkpoint.pth /root/fast.pth
+    in_guest "install -o cfvit -g cfvit -m 640 /root/fast.pth $FAST
+        mkdir -p /etc/systemd/system/cfvit.service.d
+        printf '[Unit]\nAfter=power-tree.service\n[Service]\nBindReadOnlyPaths=/run/power-tree/class/hwmon:/sys/class/hwmon\n' >/etc/systemd/system/cfvit.service.d/power-tree.conf
+        systemctl daemon-reload"
+}
