@@ -1,6 +1,7 @@
 //! `cfvit doctor`: what this machine has of what the program can use, and what to do about what is missing. Looking never fails.
 
 mod board;
+mod camera;
 mod gpu;
 
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ pub fn examine(root: &Path, packages: &[PathBuf]) -> Vec<Finding> {
     findings.push(board::l4t(root));
     findings.push(board::power_mode(root));
     findings.push(power_meter(root));
-    findings.extend(board::cameras(root));
+    findings.extend(camera::all(root));
     for package in packages {
         findings.push(gpu::package(package, device.as_ref()));
         findings.extend(certificate(package, &board::power_mode_name(root)));

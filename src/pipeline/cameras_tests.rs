@@ -8,7 +8,7 @@ use super::tests::{Fate, camera, cascade};
 use super::*;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
-use crate::report::{CameraState, Report};
+use crate::report::{CameraState, Reason, Report};
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
