@@ -142,8 +142,16 @@ impl Plot {
         self.frame(&mut svg, &x, &y);
         if let Some((height, text)) = &self.level {
             let place = y.place(*height);
-            put(&mut svg, format_args!("<line x1=\"{LEFT}\" y1=\"{place:.2}\" x2=\"{RIGHT}\" y2=\"{place:.2}\" stroke-dasharray=\"1 4\"/>"));
-            put(&mut svg, format_args!("<text x=\"{:.2}\" y=\"{:.2}\">{}</text>", LEFT + 6.0, place - 5.0, escaped(text)));
+            put(
+                &mut svg,
+                format_args!(
+                    "<line x1=\"{LEFT}\" y1=\"{place:.2}\" x2=\"{RIGHT}\" y2=\"{place:.2}\" stroke-dasharray=\"1 4\"/>"
+                ),
+            );
+            put(
+                &mut svg,
+                format_args!("<text x=\"{:.2}\" y=\"{:.2}\">{}</text>", LEFT + 6.0, place - 5.0, escaped(text)),
+            );
         }
         for (line, dashes) in self.lines.iter().zip(DASHES.into_iter().cycle()) {
             polyline(&mut svg, line, dashes, &x, &y);
@@ -181,18 +189,29 @@ impl Plot {
         for (value, text) in x.ticks() {
             let place = x.place(value);
             put(svg, format_args!("<path d=\"M{place:.2} {TOP}V{BOTTOM}\" stroke=\"#ddd\"/>"));
-            put(svg, format_args!("<text x=\"{place:.2}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", BOTTOM + 18.0));
+            put(
+                svg,
+                format_args!("<text x=\"{place:.2}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", BOTTOM + 18.0),
+            );
         }
         for (value, text) in y.ticks() {
             let place = y.place(value);
             put(svg, format_args!("<path d=\"M{LEFT} {place:.2}H{RIGHT}\" stroke=\"#ddd\"/>"));
-            put(svg, format_args!("<text x=\"{}\" y=\"{:.2}\" text-anchor=\"end\">{text}</text>", LEFT - 8.0, place + 4.0));
+            put(
+                svg,
+                format_args!("<text x=\"{}\" y=\"{:.2}\" text-anchor=\"end\">{text}</text>", LEFT - 8.0, place + 4.0),
+            );
         }
         put(svg, format_args!("<path d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/>"));
         let (middle, height) = ((LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0);
         let (x_label, y_label) = (escaped(&self.x_label), escaped(&self.y_label));
         put(svg, format_args!("<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{x_label}</text>", BOTTOM + 42.0));
-        put(svg, format_args!("<text transform=\"translate(20 {height}) rotate(-90)\" text-anchor=\"middle\">{y_label}</text>"));
+        put(
+            svg,
+            format_args!(
+                "<text transform=\"translate(20 {height}) rotate(-90)\" text-anchor=\"middle\">{y_label}</text>"
+            ),
+        );
     }
 
     /// In the lower right corner, where curves of accuracy against cost have nothing; none for a single line.
@@ -204,8 +223,14 @@ impl Plot {
         let left = (RIGHT - 60.0 - CHARACTER * longest).max(LEFT + 10.0);
         for (i, (line, dashes)) in self.lines.iter().zip(DASHES.into_iter().cycle()).enumerate() {
             let y = BOTTOM - 14.0 - 18.0 * (self.lines.len() - 1 - i) as f64;
-            put(svg, format_args!("<path d=\"M{left:.2} {y:.2}h34\" stroke-width=\"1.8\" stroke-dasharray=\"{dashes}\"/>"));
-            put(svg, format_args!("<text x=\"{:.2}\" y=\"{:.2}\">{}</text>", left + 42.0, y + 4.0, escaped(&line.name)));
+            put(
+                svg,
+                format_args!("<path d=\"M{left:.2} {y:.2}h34\" stroke-width=\"1.8\" stroke-dasharray=\"{dashes}\"/>"),
+            );
+            put(
+                svg,
+                format_args!("<text x=\"{:.2}\" y=\"{:.2}\">{}</text>", left + 42.0, y + 4.0, escaped(&line.name)),
+            );
         }
     }
 }
@@ -218,7 +243,10 @@ fn put(svg: &mut String, line: std::fmt::Arguments<'_>) {
 fn polyline(svg: &mut String, line: &Line, dashes: &str, x: &Axis, y: &Axis) {
     let finite = line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());
     let points: Vec<String> = finite.map(|&(a, b)| format!("{:.2},{:.2}", x.place(a), y.place(b))).collect();
-    put(svg, format_args!("<polyline points=\"{}\" stroke-width=\"1.8\" stroke-dasharray=\"{dashes}\"/>", points.join(" ")));
+    put(
+        svg,
+        format_args!("<polyline points=\"{}\" stroke-width=\"1.8\" stroke-dasharray=\"{dashes}\"/>", points.join(" ")),
+    );
 }
 
 /// The point and its text: above it and to the left, where rising curves leave room; to the right where the frame is in the way.
@@ -227,7 +255,14 @@ fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
         Shape::Dot => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" fill=\"black\"/>")),
         Shape::Circle => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" fill=\"white\"/>")),
         Shape::Square => {
-            put(svg, format_args!("<rect x=\"{:.2}\" y=\"{:.2}\" width=\"9\" height=\"9\" fill=\"white\"/>", x - 4.5, y - 4.5));
+            put(
+                svg,
+                format_args!(
+                    "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"9\" height=\"9\" fill=\"white\"/>",
+                    x - 4.5,
+                    y - 4.5
+                ),
+            );
         }
         Shape::Triangle => {
             put(svg, format_args!("<path d=\"M{x:.2} {:.2}l5.5 9.5h-11z\" fill=\"white\"/>", y - 6.0));
@@ -236,54 +271,12 @@ fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
     let fits = x - 4.0 - CHARACTER * mark.text.chars().count() as f64 >= LEFT;
     let (anchor, at) = if fits { ("end", x - 4.0) } else { ("start", x + 9.0) };
     let height = if y - 10.0 > TOP - 12.0 { y - 10.0 } else { y + 18.0 };
-    put(svg, format_args!("<text x=\"{at:.2}\" y=\"{height:.2}\" text-anchor=\"{anchor}\">{}</text>", escaped(&mark.text)));
+    put(
+        svg,
+        format_args!("<text x=\"{at:.2}\" y=\"{height:.2}\" text-anchor=\"{anchor}\">{}</text>", escaped(&mark.text)),
+    );
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn plot(points: Vec<(f64, f64)>) -> Plot {
-        let mark = Mark { shape: Shape::Dot, text: "η = 0.5 <here>".into(), at: points[0] };
-        let lines = vec![Line { name: "a & b".into(), points: points.clone() }, Line { name: "c".into(), points }];
-        let level = Some((70.0, "coarse".into()));
-        Plot { title: "t".into(), x_label: "x".into(), y_label: "y".into(), lines, marks: vec![mark], level }
-    }
-
-    #[test]
-    fn the_same_numbers_make_the_same_bytes_and_texts_are_escaped() {
-        let svg = plot(vec![(0.1457, 68.9), (0.35, 74.4), (0.5568, 75.7)]).to_svg();
-        assert_eq!(svg, plot(vec![(0.1457, 68.9), (0.35, 74.4), (0.5568, 75.7)]).to_svg());
-        for part in ["a &amp; b", "&lt;here&gt;", ">0.1<", ">0.6<", ">68<", ">76<", "stroke-dasharray=\"7 4\""] {
-            assert!(svg.contains(part), "{part} in {svg}");
-        }
-        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-    }
-
-    #[test]
-    fn steps_are_round() {
-        for (step, expected) in [(0.07, 0.1), (0.013, 0.02), (3.0, 5.0), (5.0, 5.0), (70.0, 100.0)] {
-            assert!((round_step(step) / expected - 1.0).abs() < 1e-9, "{step}: {}", round_step(step));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_point_lies_inside_the_frame_whatever_the_numbers(
-            points in prop::collection::vec((prop::num::f64::NORMAL | prop::num::f64::ZERO, -1e6f64..1e6), 1..20), flat in any::<bool>(),
-        ) {
-            let points: Vec<_> = points.into_iter().filter(|p| p.0.abs() < 1e100).map(|(x, y)| (x, if flat { 7.0 } else { y })).collect();
-            prop_assume!(!points.is_empty());
-            let svg = plot(points).to_svg();
-            prop_assert!(!svg.contains("NaN") && !svg.contains("inf"));
-            let line = svg.lines().find(|line| line.starts_with("<polyline")).unwrap();
-            let places = line.split('"').nth(1).unwrap();
-            for place in places.split_whitespace() {
-                let (x, y) = place.split_once(',').unwrap();
-                let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
-                prop_assert!((LEFT - 0.1..=RIGHT + 0.1).contains(&x) && (TOP - 0.1..=BOTTOM + 0.1).contains(&y), "{}", place);
-            }
-        }
-    }
-}
+#[path = "plot_tests.rs"]
+mod tests;

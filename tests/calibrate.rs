@@ -73,7 +73,8 @@ fn a_package_gets_its_certificate_and_classify_decides_by_it_to_the_bit() {
     let arguments = ["calibrate", "--max-disagreement", "10", "--images", text(pictures.path()), "--model", model];
     let (out, err, code) = outcome(cfvit(&arguments).args(["--plot", text(&plot)]));
     assert_eq!(code, 0, "{err}");
-    for says in ["With 95 % confidence at most 10 %", "72 frames", "not      promised", "tighter  5 %", "manifest.toml"] {
+    for says in ["With 95 % confidence at most 10 %", "72 frames", "not      promised", "tighter  5 %", "manifest.toml"]
+    {
         assert!(out.contains(says), "{says} in {out}");
     }
     assert!(fs::read_to_string(&plot).unwrap().ends_with("</svg>\n"));
@@ -105,7 +106,8 @@ fn a_package_gets_its_certificate_and_classify_decides_by_it_to_the_bit() {
 
     // The same again is no further attempt, another limit is.
     let again = |limit: &str| {
-        let arguments = ["calibrate", "--json", "--max-disagreement", limit, "--images", text(pictures.path()), "--model", model];
+        let arguments =
+            ["calibrate", "--json", "--max-disagreement", limit, "--images", text(pictures.path()), "--model", model];
         let (out, err, code) = outcome(&mut cfvit(&arguments));
         assert_eq!(code, 0, "{err}");
         json(&out)["certificate"]["attempts"].as_u64().unwrap()
@@ -160,7 +162,8 @@ fn loss_needs_right_answers_and_says_what_it_does_without() {
     let folder = tempfile::tempdir().unwrap();
     let (out_file, observed) = (folder.path().join("eta.toml"), folder.path().join("observed.csv"));
     let calibrate = |images: &Path, more: &[&str]| {
-        let mut command = cfvit(&["calibrate", "--json", "--max-loss", "40", "--images", text(images), "--out", text(&out_file)]);
+        let mut command =
+            cfvit(&["calibrate", "--json", "--max-loss", "40", "--images", text(images), "--out", text(&out_file)]);
         outcome(command.args(more))
     };
     // Class folders named by ids.
@@ -197,7 +200,8 @@ fn loss_needs_right_answers_and_says_what_it_does_without() {
     assert!(rows > 0 && rows < 72, "{table}");
     assert_eq!(fs::read_dir(&exported).unwrap().count(), rows + 1);
     assert_eq!(outcome(&mut cfvit(&export)).2, 2, "the folder is there already");
-    let labelled: String = table.lines().skip(1).map(|line| format!("{},church\n", line.split(',').next().unwrap())).collect();
+    let labelled: String =
+        table.lines().skip(1).map(|line| format!("{},church\n", line.split(',').next().unwrap())).collect();
     let labels = folder.path().join("labels.csv");
     fs::write(&labels, labelled).unwrap();
     let (out, err, code) = calibrate(anonymous.path(), &["--labels", text(&labels)]);
@@ -236,10 +240,21 @@ fn refusals_have_exit_codes_of_their_own() {
     assert!(!out.exists(), "a refusal writes nothing");
     let audit = folder.path().join("audit.log");
     fs::write(&audit, "garbage").unwrap();
-    let (_, err, code) = outcome(&mut cfvit(&["calibrate", "--max-disagreement", "1", "--from-audit", text(&audit), "--out", text(&out)]));
+    let (_, err, code) = outcome(&mut cfvit(&[
+        "calibrate",
+        "--max-disagreement",
+        "1",
+        "--from-audit",
+        text(&audit),
+        "--out",
+        text(&out),
+    ]));
     assert!(code == 1 && err.contains("no audit"), "{err}");
     let (stdout, _, code) = outcome(&mut cfvit(&["calibrate", "--plan", "--max-loss", "1"]));
-    assert!(code == 0 && stdout.contains("299 frames at least") && stdout.contains("1000 frames: 4 may be bad (0.40 %)"), "{stdout}");
+    assert!(
+        code == 0 && stdout.contains("299 frames at least") && stdout.contains("1000 frames: 4 may be bad (0.40 %)"),
+        "{stdout}"
+    );
 }
 
 #[test]

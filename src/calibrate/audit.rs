@@ -94,7 +94,8 @@ impl Record {
 
     /// The record of `bytes`, whatever they are.
     pub fn from_bytes(bytes: &[u8; RECORD]) -> Self {
-        let number = |range: std::ops::Range<usize>| bytes[range].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
+        let number =
+            |range: std::ops::Range<usize>| bytes[range].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
         Self {
             time_ms: number(0..6),
             confidence: f32::from_bits(number(6..10) as u32),
@@ -152,7 +153,8 @@ pub fn read(path: &Path) -> Result<Audit> {
 }
 
 fn read_header(reader: &mut impl BufRead) -> Result<Header> {
-    let foreign = || Error::new(Kind::Model, format!("it does not begin with `{}`, so it is no audit", MAGIC.trim_end()));
+    let foreign =
+        || Error::new(Kind::Model, format!("it does not begin with `{}`, so it is no audit", MAGIC.trim_end()));
     let mut line = Vec::new();
     let read = reader.take(MAX_HEADER).read_until(b'\n', &mut line);
     read.map_err(|e| Error::caused(Kind::Io, "the system says", e))?;
@@ -162,7 +164,10 @@ fn read_header(reader: &mut impl BufRead) -> Result<Header> {
         serde_json::from_str(json).map_err(|e| Error::caused(Kind::Model, "its first line is damaged", e))?;
     let texts = [&header.camera, &header.engine, &header.power_mode];
     if !(header.slot_s.is_finite() && header.slot_s > 0.0) || texts.iter().any(|t| t.chars().any(char::is_control)) {
-        return Err(Error::new(Kind::Model, "its first line is damaged: a slot that is no time, or control characters"));
+        return Err(Error::new(
+            Kind::Model,
+            "its first line is damaged: a slot that is no time, or control characters",
+        ));
     }
     Ok(header)
 }
@@ -181,7 +186,8 @@ impl Log {
     /// # Errors
     /// [`Kind::Io`] naming the file.
     pub fn open(path: &Path, header: &Header) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::caused(Kind::Io, format!("cannot write the audit {}", path.display()), e);
+        let failed =
+            |e: std::io::Error| Error::caused(Kind::Io, format!("cannot write the audit {}", path.display()), e);
         let mut file = open_for_both(path).map_err(failed)?;
         let known = read_header(&mut BufReader::new(&file));
         let empty = file.metadata().map_err(failed)?.len() == 0;
@@ -189,7 +195,11 @@ impl Log {
             let mut aside = path.as_os_str().to_owned();
             aside.push(".old");
             std::fs::rename(path, &aside).map_err(failed)?;
-            log::info!("audit: {} was taken with other settings, put aside as {}", path.display(), Path::new(&aside).display());
+            log::info!(
+                "audit: {} was taken with other settings, put aside as {}",
+                path.display(),
+                Path::new(&aside).display()
+            );
             file = open_for_both(path).map_err(failed)?;
         }
         let first = first_line(header)?;

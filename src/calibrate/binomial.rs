@@ -191,7 +191,10 @@ mod tests {
         // 0 of n: 1 − δ^(1/n), in closed form.
         assert!((upper(0, 100, 0.05) - (1.0 - 0.05_f64.powf(0.01))).abs() < 1e-12);
         assert!((lower(100, 100, 0.05) - 0.05_f64.powf(0.01)).abs() < 1e-12);
-        assert_eq!((lower(0, 100, 0.05), upper(100, 100, 0.05), lower(0, 0, 0.05), upper(0, 0, 0.05)), (0.0, 1.0, 0.0, 1.0));
+        assert_eq!(
+            (lower(0, 100, 0.05), upper(100, 100, 0.05), lower(0, 0, 0.05), upper(0, 0, 0.05)),
+            (0.0, 1.0, 0.0, 1.0)
+        );
         for (k, n) in [(1, 10), (12, 1000), (275, 1000), (5000, 10_000)] {
             assert!((cdf(k, n, upper(k, n, 0.05)) / 0.05 - 1.0).abs() < 1e-9);
             let [low, estimate, high] = interval(k, n, 0.05);

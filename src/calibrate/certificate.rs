@@ -58,7 +58,9 @@ pub fn certificate(
             (ceiling.budget.unit.target(), ceiling.budget.limit, ceiling.bound, cost)
         }
         // `solve` makes no such solution.
-        (None, None) => (crate::model::package::Target::Loss, 1.0, super::rule::Bound { eta: 2.0, allowed: 0, seen: 0 }, 1.0),
+        (None, None) => {
+            (crate::model::package::Target::Loss, 1.0, super::rule::Bound { eta: 2.0, allowed: 0, seen: 0 }, 1.0)
+        }
     };
     let n = observations.len() as u64;
     let drift_limit = match &solution.floor {
@@ -121,7 +123,12 @@ mod tests {
 
     fn observations() -> Vec<Observation> {
         (0..1000)
-            .map(|i| Observation { confidence: i as f32 / 1000.0, coarse: usize::from(i % 9 == 0), fine: 0, label: None })
+            .map(|i| Observation {
+                confidence: i as f32 / 1000.0,
+                coarse: usize::from(i % 9 == 0),
+                fine: 0,
+                label: None,
+            })
             .collect()
     }
 

@@ -38,9 +38,8 @@ fn of_series(values: &[f64]) -> Correlation {
         return independent;
     }
     let mean = values.iter().sum::<f64>() / n as f64;
-    let covariance = |lag: usize| {
-        values.iter().zip(&values[lag..]).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / n as f64
-    };
+    let covariance =
+        |lag: usize| values.iter().zip(&values[lag..]).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / n as f64;
     let variance = covariance(0);
     // What is constant, but for rounding, has no correlation.
     if variance <= 1e-12 * (1.0 + mean * mean) {
@@ -116,7 +115,8 @@ mod tests {
         assert!(correlation.n_eff >= ENOUGH * kept.len() as f64);
         assert_eq!(thin(&series(4000, 0.0, 4), |o| *o).1, 1);
         // One long trend: nothing is left that could be counted.
-        let trend: Vec<_> = (0..1000).map(|i| Observation { confidence: i as f32 / 1000.0, coarse: 0, fine: 0, label: None }).collect();
+        let trend: Vec<_> =
+            (0..1000).map(|i| Observation { confidence: i as f32 / 1000.0, coarse: 0, fine: 0, label: None }).collect();
         assert!(thin(&trend, |o| *o).0.len() < 20);
     }
 }

@@ -31,7 +31,12 @@ pub struct Detector {
 impl Detector {
     /// Nothing seen yet. `epsilon` lies between 0 and 1, `patience` is at least 1.
     pub fn new(epsilon: f64, patience: f64) -> Self {
-        Self { epsilon: epsilon.clamp(1e-9, 0.6), patience: patience.max(1.0), log_m: [f64::NEG_INFINITY; 5], audits: 0 }
+        Self {
+            epsilon: epsilon.clamp(1e-9, 0.6),
+            patience: patience.max(1.0),
+            log_m: [f64::NEG_INFINITY; 5],
+            audits: 0,
+        }
     }
 
     /// Whether it is one for the same settings as `fresh`, and what it holds can be.
@@ -114,7 +119,8 @@ mod tests {
         let (patience, runs) = (2000.0, 300);
         for epsilon in [0.01, 0.02] {
             let mut random = Random(9);
-            let total: u64 = (0..runs).map(|_| run(&mut Detector::new(epsilon, patience), &mut random, epsilon, 9000)).sum();
+            let total: u64 =
+                (0..runs).map(|_| run(&mut Detector::new(epsilon, patience), &mut random, epsilon, 9000)).sum();
             let mean = total as f64 / f64::from(runs);
             // Cut off at 9000, so the true mean is larger still.
             assert!(mean >= patience, "ε = {epsilon}: {mean}");
@@ -125,9 +131,14 @@ mod tests {
     #[test]
     fn alarms_come_as_fast_as_was_computed() {
         // Medians of 1001 runs of another program; within 20 %.
-        for (epsilon, factor, expected) in
-            [(0.01, 2.0, 1615.0), (0.01, 3.0, 582.0), (0.01, 5.0, 220.0), (0.02, 2.0, 931.0), (0.02, 3.0, 320.0), (0.02, 5.0, 118.0)]
-        {
+        for (epsilon, factor, expected) in [
+            (0.01, 2.0, 1615.0),
+            (0.01, 3.0, 582.0),
+            (0.01, 5.0, 220.0),
+            (0.02, 2.0, 931.0),
+            (0.02, 3.0, 320.0),
+            (0.02, 5.0, 118.0),
+        ] {
             let delay = median_delay(epsilon, factor * epsilon, 301);
             println!("ε = {epsilon}, risk {factor} ε: {delay} audits, expected {expected}");
             let ratio = delay as f64 / expected;

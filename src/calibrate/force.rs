@@ -60,9 +60,10 @@ impl InForce {
     pub fn warning(&self) -> Option<String> {
         match &self.standing {
             Standing::Uncertified | Standing::Certified => None,
-            Standing::Overridden => {
-                Some(format!("uncertified: the threshold {} that was asked for breaks what the certificate promises", self.threshold))
-            }
+            Standing::Overridden => Some(format!(
+                "uncertified: the threshold {} that was asked for breaks what the certificate promises",
+                self.threshold
+            )),
             Standing::Mismatch(difference) if self.threshold == ALWAYS_REFINE => Some(format!(
                 "the certificate does not hold here, so every frame is refined: {difference}. `cfvit calibrate` makes one that does; \
                  --allow-uncertified uses its threshold without a promise"
@@ -105,11 +106,18 @@ mod tests {
     #[test]
     fn a_certificate_for_something_else_refines_every_frame_unless_that_is_allowed() {
         let certificate = certificate_sample();
-        let other = Keys { engine: "CPU, portable, 2 threads, f32".into(), engine_sha256: "other".into(), ..keys(&certificate) };
+        let other = Keys {
+            engine: "CPU, portable, 2 threads, f32".into(),
+            engine_sha256: "other".into(),
+            ..keys(&certificate)
+        };
         let refused = in_force(None, Some((&certificate, &other)), 0.5, false);
         assert_eq!(refused.threshold, ALWAYS_REFINE);
         let warning = refused.warning().unwrap();
-        assert!(warning.contains("AVX-512") && warning.contains("portable") && warning.contains("every frame is refined"), "{warning}");
+        assert!(
+            warning.contains("AVX-512") && warning.contains("portable") && warning.contains("every frame is refined"),
+            "{warning}"
+        );
         let allowed = in_force(None, Some((&certificate, &other)), 0.5, true);
         assert_eq!(allowed.threshold, certificate.threshold());
         assert!(allowed.warning().unwrap().starts_with("uncertified"));

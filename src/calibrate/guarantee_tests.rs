@@ -21,9 +21,7 @@ fn risk(eta: f64) -> f64 {
 /// The confidences of the bad ones among `n` independent frames.
 fn bad_frames(random: &mut Random, n: u64) -> Vec<f32> {
     let is_bad = |random: &mut Random| uniform(random) < BAD;
-    (0..n)
-        .filter_map(|_| is_bad(random).then(|| (1.0 - uniform(random).powf(1.0 / POWER)) as f32))
-        .collect()
+    (0..n).filter_map(|_| is_bad(random).then(|| (1.0 - uniform(random).powf(1.0 / POWER)) as f32)).collect()
 }
 
 /// The share of trials in which the risk at the η that `find` picks lies above `epsilon`.
@@ -48,10 +46,19 @@ fn plug_in(bad: &mut Vec<f32>, n: u64, epsilon: f64) -> f32 {
 #[test]
 fn promises_are_broken_as_often_as_delta_allows_and_not_much_less() {
     for (i, (n, epsilon, delta)) in
-        [(300, 0.05, 0.05), (1000, 0.02, 0.05), (1000, 0.01, 0.1), (2000, 0.05, 0.2), (149, 0.02, 0.05)].into_iter().enumerate()
+        [(300, 0.05, 0.05), (1000, 0.02, 0.05), (1000, 0.01, 0.1), (2000, 0.05, 0.2), (149, 0.02, 0.05)]
+            .into_iter()
+            .enumerate()
     {
-        let found = violations(|random| rule::floor(&mut bad_frames(random, n), n, epsilon, delta).unwrap().eta, epsilon, 100 + i as u64);
-        assert!(found <= delta + slack(delta), "n = {n}, ε = {epsilon}: broken in {found} of the trials, promised {delta}");
+        let found = violations(
+            |random| rule::floor(&mut bad_frames(random, n), n, epsilon, delta).unwrap().eta,
+            epsilon,
+            100 + i as u64,
+        );
+        assert!(
+            found <= delta + slack(delta),
+            "n = {n}, ε = {epsilon}: broken in {found} of the trials, promised {delta}"
+        );
         // The law is continuous, so the exact probability is known: a rule that refines too much would stay below.
         let exact = binomial::cdf(binomial::allowed(n, epsilon, delta).unwrap(), n, epsilon);
         assert!((found - exact).abs() <= slack(exact), "n = {n}, ε = {epsilon}: {found}, expected {exact}");
@@ -71,9 +78,8 @@ fn the_plug_in_rule_fails_the_same_test() {
 /// model law and only the independence is gone.
 fn stream(random: &mut Random, frames: usize, tau: f64) -> Vec<Option<f32>> {
     let keep = (-1.0 / tau).exp();
-    let normal = |random: &mut Random| {
-        (-2.0 * uniform(random).ln()).sqrt() * (std::f64::consts::TAU * uniform(random)).cos()
-    };
+    let normal =
+        |random: &mut Random| (-2.0 * uniform(random).ln()).sqrt() * (std::f64::consts::TAU * uniform(random)).cos();
     let mut state = normal(random);
     (0..frames)
         .map(|_| {
@@ -88,7 +94,8 @@ fn stream(random: &mut Random, frames: usize, tau: f64) -> Vec<Option<f32>> {
 /// Abramowitz and Stegun 26.2.17, to 1e-7.
 fn normal_cdf(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
-    let poly = t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let poly =
+        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     let tail = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * poly;
     if x > 0.0 { 1.0 - tail } else { tail }
 }

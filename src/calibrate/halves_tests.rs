@@ -40,7 +40,8 @@ fn split(observations: &[Observation], risk: Risk, limit: f64) -> Kept {
         let (seen, unseen) = order.split_at(order.len() / 2);
         let mut bad = seen.iter().filter(|o| o.is_bad(risk)).map(|o| o.confidence).collect();
         let eta = rule::floor(&mut bad, seen.len() as u64, limit, DELTA).unwrap().eta;
-        let share = |of: &[Observation]| of.iter().filter(|o| o.is_bad(risk) && o.stops(eta)).count() as f64 / of.len() as f64;
+        let share =
+            |of: &[Observation]| of.iter().filter(|o| o.is_bad(risk) && o.stops(eta)).count() as f64 / of.len() as f64;
         kept.broken += u32::from(share(&order) > limit);
         kept.exceeded += u32::from(share(unseen) > limit);
         kept.fine_share += unseen.iter().filter(|o| !o.stops(eta)).count() as f64 / unseen.len() as f64 / HALVES as f64;
@@ -67,11 +68,19 @@ fn promises_of_one_half_hold_on_the_other() {
             let chance = exceeds_by_chance(binomial::allowed(500, limit, DELTA).unwrap(), 500, limit);
             println!(
                 "{:<12} {:>4.0} %  {:>5.1} %  {:>7.1} % ({:.1} %)     {:>5.1} %",
-                risk.target().as_str(), 100.0 * limit, 100.0 * share(broken), 100.0 * share(exceeded), 100.0 * chance, 100.0 * fine_share
+                risk.target().as_str(),
+                100.0 * limit,
+                100.0 * share(broken),
+                100.0 * share(exceeded),
+                100.0 * chance,
+                100.0 * fine_share
             );
             let slack = |p: f64| 3.0 * (p * (1.0 - p) / HALVES as f64).sqrt();
             assert!(share(broken) <= DELTA + slack(DELTA), "{risk:?} {limit}: {broken} of {HALVES} promises broken");
-            assert!(share(exceeded) <= chance + slack(chance), "{risk:?} {limit}: {exceeded} of {HALVES} halves exceed the limit");
+            assert!(
+                share(exceeded) <= chance + slack(chance),
+                "{risk:?} {limit}: {exceeded} of {HALVES} halves exceed the limit"
+            );
             assert!(fine_share < 0.95, "not by refining everything");
         }
     }

@@ -29,7 +29,8 @@ impl Keys {
 
     /// What keeps `certificate` from holding here, as a person would say it: what it was made for and what is here.
     pub fn difference(&self, certificate: &Certificate) -> Option<String> {
-        let differs = |what: &str, theirs: &str, ours: &str| Some(format!("it was made for {what} {theirs}, here is {ours}"));
+        let differs =
+            |what: &str, theirs: &str, ours: &str| Some(format!("it was made for {what} {theirs}, here is {ours}"));
         let short = |sum: &str| sum.get(..12).unwrap_or(sum).to_owned();
         if certificate.engine_sha256 != self.engine_sha256 {
             return match certificate.engine == self.engine {

@@ -43,7 +43,10 @@ fn parse(text: &str, images: &Path, classes: &[Label]) -> Result<Table> {
         }
         let class = class_of(label.trim(), classes).ok_or_else(|| {
             let label = printable(&label);
-            wrong(format!("`{label}` is neither the id nor the name nor the number of one of the model's {} classes", classes.len()))
+            wrong(format!(
+                "`{label}` is neither the id nor the name nor the number of one of the model's {} classes",
+                classes.len()
+            ))
         })?;
         let path = images.join(picture.as_str());
         if table.insert(path, class).is_some_and(|other| other != class) {

@@ -68,8 +68,12 @@ pub fn sentence(certificate: &Certificate) -> String {
     let c = certificate;
     let percent = 100.0 * c.confidence;
     let promise = match c.target {
-        Target::Loss => format!("at most {} of frames lose a right answer that refining would have given", points(c.limit)),
-        Target::Disagreement => format!("at most {} of frames get another answer than refining would give", points(c.limit)),
+        Target::Loss => {
+            format!("at most {} of frames lose a right answer that refining would have given", points(c.limit))
+        }
+        Target::Disagreement => {
+            format!("at most {} of frames get another answer than refining would give", points(c.limit))
+        }
         Target::Latency => format!("a frame takes at most {} ms on average", c.limit),
         Target::Energy => format!("a frame takes at most {} mJ on average", c.limit),
     };
@@ -106,7 +110,11 @@ pub fn details(certificate: &Certificate, solution: &Solution, curve: &[Row], ga
         let _ = writeln!(
             text,
             "  errors   {} of {} frames are bad at η = {} ({} allowed), so at most {:.3} % of all such frames",
-            floor.bound.seen, c.n, floor.bound.eta, floor.bound.allowed, 100.0 * floor.upper
+            floor.bound.seen,
+            c.n,
+            floor.bound.eta,
+            floor.bound.allowed,
+            100.0 * floor.upper
         );
     }
     if let Some(ceiling) = &solution.ceiling {
@@ -114,7 +122,12 @@ pub fn details(certificate: &Certificate, solution: &Solution, curve: &[Row], ga
         let _ = writeln!(
             text,
             "  cost     {:.3} {unit} without refining (at most {:.3}), {:.3} for refining (at most {:.3}): {:.1} % may be refined, η ≤ {}",
-            ceiling.means[0], ceiling.uppers[0], ceiling.means[1], ceiling.uppers[1], 100.0 * ceiling.share, ceiling.bound.eta
+            ceiling.means[0],
+            ceiling.uppers[0],
+            ceiling.means[1],
+            ceiling.uppers[1],
+            100.0 * ceiling.share,
+            ceiling.bound.eta
         );
     }
     let [low, estimate, high] = solution.fine_share.map(|share| 100.0 * share);
@@ -161,8 +174,12 @@ fn curve_text(curve: &[Row]) -> String {
 fn not_promised(c: &Certificate) -> String {
     let mut text = format!("  assumes  {}, and frames like these\n", c.assumption);
     match c.target.is_budget() {
-        true => text.push_str("  not      promised: any error rate; single frames; another power mode, thermal state or load\n"),
-        false => text.push_str("  not      promised: single classes; other scenes, light or cameras; frames that fool both stages alike\n"),
+        true => text.push_str(
+            "  not      promised: any error rate; single frames; another power mode, thermal state or load\n",
+        ),
+        false => text.push_str(
+            "  not      promised: single classes; other scenes, light or cameras; frames that fool both stages alike\n",
+        ),
     }
     if c.budget.is_some() {
         text.push_str("           the bounds on mean costs are Student's over blocks, so approximate\n");
@@ -171,7 +188,10 @@ fn not_promised(c: &Certificate) -> String {
         text.push_str("           energy is the machine's while it computes, idle power included; not what it draws between frames\n");
     }
     if let Some(hours) = c.span_h.filter(|&hours| hours < 24.0) {
-        let _ = writeln!(text, "  warning  the frames cover {hours:.1} h: less than a day knows little of the night, or of the other daylight");
+        let _ = writeln!(
+            text,
+            "  warning  the frames cover {hours:.1} h: less than a day knows little of the night, or of the other daylight"
+        );
     }
     if c.attempts > 1 {
         let _ = writeln!(
@@ -201,11 +221,20 @@ mod tests {
 
     #[test]
     fn the_curve_falls_and_says_where_frames_are_missing() {
-        let frame = |i: usize| Observation { confidence: i as f32 / 400.0, coarse: usize::from(i % 7 == 0), fine: 0, label: Some(0) };
+        let frame = |i: usize| Observation {
+            confidence: i as f32 / 400.0,
+            coarse: usize::from(i % 7 == 0),
+            fine: 0,
+            label: Some(0),
+        };
         let frames: Vec<_> = (0..400).map(frame).collect();
         let curve = curve(&frames, Risk::Loss, 0.05, Some(0.03));
         assert!(curve.iter().any(|row| row.limit == 0.03));
-        assert!(curve.windows(2).all(|rows| rows[0].limit > rows[1].limit && rows[1].eta.is_none_or(|eta| rows[0].eta.unwrap() <= eta)));
+        assert!(
+            curve
+                .windows(2)
+                .all(|rows| rows[0].limit > rows[1].limit && rows[1].eta.is_none_or(|eta| rows[0].eta.unwrap() <= eta))
+        );
         assert!(curve.last().unwrap().eta.is_none() && curve_text(&curve).contains("too few frames: 2995 at least"));
         let gap = gap(&frames, 0.0).unwrap();
         assert!((gap.mean - 100.0 * 58.0 / 400.0).abs() < 1e-9 && gap.half > 0.0 && gap.labelled == 400);

@@ -161,8 +161,11 @@ fn solve_ceiling(observations: &[Observation], budget: Budget, blocks: &Blocks, 
     let mut confidences: Vec<f32> = observations.iter().map(|o| o.confidence).collect();
     let delta_share = delta * SHARE_OF_DELTA;
     let bound = rule::ceiling(&mut confidences, share, delta_share).ok_or_else(|| {
-        too_few(observations.len(), share, delta_share)
-            .within(format!("the budget of {} {unit} allows {:.2} % to be refined", budget.limit, 100.0 * share))
+        too_few(observations.len(), share, delta_share).within(format!(
+            "the budget of {} {unit} allows {:.2} % to be refined",
+            budget.limit,
+            100.0 * share
+        ))
     })?;
     if bound.seen > bound.allowed {
         let message = format!(

@@ -62,7 +62,9 @@ fn both_limits_leave_a_range_of_which_either_end_can_be_taken() {
 
 #[test]
 fn refusals_are_different_and_say_what_would_do() {
-    let of = |frames: &[Observation], request: &Request, blocks: Option<&Blocks>| solve(frames, request, blocks).unwrap_err();
+    let of = |frames: &[Observation], request: &Request, blocks: Option<&Blocks>| {
+        solve(frames, request, blocks).unwrap_err()
+    };
     let few = of(&frames(100), &request(Some(0.01), None, Prefer::Cheap), None);
     assert_eq!((few.kind(), few.exit_code()), (Kind::TooFew, 4));
     assert!(few.to_string().contains("299 frames"), "{few}");
@@ -75,7 +77,10 @@ fn refusals_are_different_and_say_what_would_do() {
     let scarce = of(&frames(100), &request(None, Some(4.2), Prefer::Cheap), Some(&blocks(4.0, 20.0)));
     assert_eq!(scarce.kind(), Kind::TooFew, "1 % of fine cannot be certified on 100 frames");
     let unsure = vec![Observation { confidence: f32::NAN, coarse: 0, fine: 0, label: None }; 1000];
-    assert_eq!(of(&unsure, &request(None, Some(10.0), Prefer::Cheap), Some(&blocks(4.0, 20.0))).kind(), Kind::Infeasible);
+    assert_eq!(
+        of(&unsure, &request(None, Some(10.0), Prefer::Cheap), Some(&blocks(4.0, 20.0))).kind(),
+        Kind::Infeasible
+    );
 }
 
 /// Both limits at once, with noisy costs and random frames of a known law: the share of runs in which any promise is broken.
@@ -88,9 +93,8 @@ fn a_budget_with_noisy_costs_is_broken_no_more_often_than_promised() {
     let mut broken = 0;
     for _ in 0..trials {
         // c is uniform, so the true share at η is η.
-        let frames: Vec<Observation> = (0..300)
-            .map(|_| Observation { confidence: uniform() as f32, coarse: 0, fine: 0, label: None })
-            .collect();
+        let frames: Vec<Observation> =
+            (0..300).map(|_| Observation { confidence: uniform() as f32, coarse: 0, fine: 0, label: None }).collect();
         let mut noisy = |mean: f64| (0..30).map(|_| mean + 0.4 * (uniform() - 0.5)).collect::<Vec<f64>>();
         let blocks = Blocks { coarse: noisy(coarse), both: noisy(coarse + fine) };
         let eta = solve(&frames, &request(None, Some(limit), Prefer::Cheap), Some(&blocks)).unwrap().eta;

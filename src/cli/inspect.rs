@@ -87,7 +87,8 @@ fn facts(model: &Model, details: &Details) -> String {
     row("threshold", model.threshold.map_or("not set".into(), |t| t.to_string()));
     if let Some(certificate) = &model.certificate {
         row("certificate", sentence(certificate));
-        let made = format!("made {} for {}, power mode {}", certificate.created, certificate.engine, certificate.power_mode);
+        let made =
+            format!("made {} for {}, power mode {}", certificate.created, certificate.engine, certificate.power_mode);
         row("", format!("{made}; assumes {}", certificate.assumption));
     }
     row("labels", labels(model, details));

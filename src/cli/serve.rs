@@ -112,7 +112,10 @@ impl Common {
         }
         let meter = match gate.budget {
             Some(budget) if budget.unit == Unit::Mj => Some(power::open(Path::new("/sys")).ok_or_else(|| {
-                Error::new(Kind::Config, "gate.budget: this machine has no power meter that can be read, so no energy can be kept")
+                Error::new(
+                    Kind::Config,
+                    "gate.budget: this machine has no power meter that can be read, so no energy can be kept",
+                )
             })?),
             _ => None,
         };

@@ -244,7 +244,11 @@ impl Settings {
             ("[power]", self.power != new.power),
             ("[audit]", self.audit != new.audit),
             ("[calibration]", self.calibration != new.calibration),
-            ("gate.certificate", (&self.gate.certificate, self.gate.allow_uncertified) != (&new.gate.certificate, new.gate.allow_uncertified)),
+            (
+                "gate.certificate",
+                (&self.gate.certificate, self.gate.allow_uncertified)
+                    != (&new.gate.certificate, new.gate.allow_uncertified),
+            ),
             ("gate.budget", (self.gate.budget, self.gate.budget_first) != (new.gate.budget, new.gate.budget_first)),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings, MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings,
-    RecordsSettings, ReportSettings, Settings,
+    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
+    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
 };
-use crate::calibrate::cost::Unit;
 use crate::calibrate::Budget;
+use crate::calibrate::cost::Unit;
 use crate::capture::Options;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};

@@ -63,7 +63,11 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ),
         ("[gate]\nthreshold = nan", 2, "found nan"),
         ("[gate]\nfallback = true", 2, "gate.fallback: expected \"static\" or \"none\", found true"),
-        ("[gate]\ntreshold = 0.5", 2, "unknown field `treshold`, expected one of `threshold`, `fallback`, `certificate`"),
+        (
+            "[gate]\ntreshold = 0.5",
+            2,
+            "unknown field `treshold`, expected one of `threshold`, `fallback`, `certificate`",
+        ),
         ("[gates]\nthreshold = 0.5", 1, "unknown field `gates`"),
         ("gate = 3", 1, "expected the section [gate]"),
         ("[gate]\nthreshold = 0.5\nthreshold = 0.6", 3, "duplicate key"),
@@ -191,7 +195,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 },
                 power: PowerSettings { idle_s },
                 audit: AuditSettings {
-                    folder: [AuditFolder::Service, AuditFolder::Nowhere, AuditFolder::At("/a b".into())][level % 3].clone(),
+                    folder: [AuditFolder::Service, AuditFolder::Nowhere, AuditFolder::At("/a b".into())][level % 3]
+                        .clone(),
                     slot_s: threads.map(|threads| threads as f64 / 8.0),
                 },
                 calibration: CalibrationSettings { auto: static_fallback },

@@ -94,7 +94,8 @@ fn certificate(package: &Path, power_mode: &str) -> Option<Finding> {
     let certificate = package::certificate(package).ok()??;
     let needs_mode = certificate.target.is_budget() || certificate.budget.is_some();
     if needs_mode && certificate.power_mode != power_mode {
-        let text = format!("{}: made in power mode {}, here is {power_mode}", package.display(), certificate.power_mode);
+        let text =
+            format!("{}: made in power mode {}, here is {power_mode}", package.display(), certificate.power_mode);
         return Some(
             Finding::new(what, State::Bad, text)
                 .advice("frames are always refined here until `cfvit calibrate` has run in this mode"),
@@ -143,7 +144,8 @@ mod tests {
         package::certify(root.path(), &sample).unwrap();
         let shown = found().unwrap();
         assert!(shown.state == State::Good && shown.found.contains("With 95 % confidence"), "{shown:?}");
-        let budget = package::Certificate { target: package::Target::Energy, limit: 150.0, power_mode: "15W".into(), ..sample };
+        let budget =
+            package::Certificate { target: package::Target::Energy, limit: 150.0, power_mode: "15W".into(), ..sample };
         package::certify(root.path(), &budget).unwrap();
         let shown = found().unwrap();
         assert!(shown.state == State::Bad && shown.found.contains("15W, here is none"), "{shown:?}");

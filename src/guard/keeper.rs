@@ -127,7 +127,8 @@ impl CameraFiles {
         keys: &Keys,
         classes: usize,
     ) -> Result<Self> {
-        let path = |end: &str| settings.folder.as_ref().map(|folder| folder.join(format!("audit-{}.{end}", camera.name)));
+        let path =
+            |end: &str| settings.folder.as_ref().map(|folder| folder.join(format!("audit-{}.{end}", camera.name)));
         let (audit_path, state_path) = (path("log"), path("state"));
         let header = Header::new(&camera.name, settings.slot.as_secs_f64(), classes, keys);
         let log = audit_path.as_ref().map(|path| Log::open(path, &header)).transpose()?;
@@ -152,7 +153,10 @@ impl CameraFiles {
             counters: Arc::default(),
         };
         if let Some(since) = files.state.as_ref().and_then(|state| state.degraded_since_ms) {
-            log::error!("camera {}: degraded since an alarm for drift before the restart: every frame is refined", camera.name);
+            log::error!(
+                "camera {}: degraded since an alarm for drift before the restart: every frame is refined",
+                camera.name
+            );
             files.since_alarm = files.records_since(since).map_or(0, |records| records.len() as u64);
             files.wanted = files.enough();
         }
@@ -226,7 +230,8 @@ impl CameraFiles {
     /// How many frames a new certificate takes.
     fn enough(&self) -> u64 {
         let wanted = self.certificate.as_ref().zip(self.delta());
-        wanted.map_or(u64::MAX, |(certificate, delta)| binomial::comfortable(certificate.drift_limit, delta, plan::ROOM))
+        wanted
+            .map_or(u64::MAX, |(certificate, delta)| binomial::comfortable(certificate.drift_limit, delta, plan::ROOM))
     }
 
     /// After an alarm and enough audited frames: the threshold that keeps the limit from now on.

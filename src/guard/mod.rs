@@ -118,6 +118,7 @@ pub fn start(
             slots: Slots::new(settings.slot, settings.seed.wrapping_add(index as u64)),
             detector: fresh.map(|fresh| state.as_ref().map_or(fresh, |state| state.detector)),
             degraded: state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()),
+            untold: false,
             eta: state.as_ref().and_then(State::threshold),
             controller: settings.budget.map(|budget| controller(budget, &camera, settings.budget_first)),
             unit: settings.budget.map(|budget| budget.unit),

@@ -7,11 +7,11 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Counters;
 use super::slots::Slots;
+use crate::calibrate::ALWAYS_REFINE;
 use crate::calibrate::audit::Record;
 use crate::calibrate::budget::{Controller, Event};
 use crate::calibrate::cost::Unit;
 use crate::calibrate::drift::Detector;
-use crate::calibrate::ALWAYS_REFINE;
 use crate::cascade::{Cascade, Lap};
 use crate::error::Result;
 use crate::frame::{Choice, Stage};
@@ -46,6 +46,8 @@ pub(super) struct Post {
     pub(super) detector: Option<Detector>,
     /// The promise is broken: every frame is refined.
     pub(super) degraded: bool,
+    /// An alarm that the keeper was not told of yet.
+    pub(super) untold: bool,
     /// A threshold that was certified here, in the place of the configured one.
     pub(super) eta: Option<f32>,
     pub(super) controller: Option<Controller>,
@@ -91,7 +93,12 @@ impl Guard {
 
     /// Both stages' answers to the frame that was just decided, whichever it stopped at; `None` where the cascade did not decide it or the
     /// engine fails, which the next frame will tell.
-    fn answers(&mut self, decision: &Decision<'_>, cascade: &mut Cascade, counters: &Counters) -> Option<(f32, usize, usize)> {
+    fn answers(
+        &mut self,
+        decision: &Decision<'_>,
+        cascade: &mut Cascade,
+        counters: &Counters,
+    ) -> Option<(f32, usize, usize)> {
         let informative = cascade.engine().geometry().informative();
         let verdict = cascade.verdict();
         let confidence = verdict.coarse_confidence;
@@ -130,9 +137,11 @@ impl Guard {
         let watched = post.detector.as_mut().filter(|_| !post.degraded);
         let alarm = watched.is_some_and(|detector| detector.push(stopped && coarse != fine));
         post.degraded |= alarm;
-        let audited = Audited { camera: index, record, detector: post.detector, alarm };
-        // The keeper is behind, or has failed: frames go on.
-        if self.records.try_send(audited).is_err() {
+        let audited = Audited { camera: index, record, detector: post.detector, alarm: alarm || post.untold };
+        // The keeper is behind, or has failed: frames go on. A record may be lost, an alarm is told again.
+        let told = self.records.try_send(audited).is_ok();
+        post.untold = audited.alarm && !told;
+        if !told {
             Counters::add(&counters.lost, 1);
         }
     }

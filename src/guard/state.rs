@@ -72,7 +72,6 @@ fn read(path: &Path) -> Result<State> {
         return Err(Error::new(Kind::Io, format!("{} is no state of a camera", path.display())));
     }
     let text = std::fs::read_to_string(path).map_err(within)?;
-    toml::from_str(&text).map_err(|e| {
-        Error::new(Kind::Io, format!("{} is damaged: {}", path.display(), e.message().replace('\n', " ")))
-    })
+    toml::from_str(&text)
+        .map_err(|e| Error::new(Kind::Io, format!("{} is damaged: {}", path.display(), e.message().replace('\n', " "))))
 }

@@ -97,7 +97,12 @@ pub fn from_pictures(session: &mut Session, args: &Args) -> Result<Frames> {
 }
 
 /// The right class of each picture, where it is known: from the table, else from class folders, if all are named by labels' ids.
-fn right_answers(paths: &[PathBuf], folder: &Path, table: Option<&Path>, classes: &[Label]) -> Result<Vec<Option<usize>>> {
+fn right_answers(
+    paths: &[PathBuf],
+    folder: &Path,
+    table: Option<&Path>,
+    classes: &[Label],
+) -> Result<Vec<Option<usize>>> {
     if let Some(table) = table {
         let known = labels::read(table, folder, classes)?;
         let answers: Vec<_> = paths.iter().map(|path| known.get(path).copied()).collect();
@@ -204,7 +209,10 @@ mod tests {
     fn one_picture_of_each_folder_the_same_at_every_run() {
         let paths: Vec<PathBuf> = ["a/1", "a/2", "a/3", "b/1", "c/d/1", "c/d/2"].map(PathBuf::from).into();
         let kept = one_per_folder(paths.clone());
-        assert_eq!(kept.iter().map(|path| path.parent().unwrap().to_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c/d"]);
+        assert_eq!(
+            kept.iter().map(|path| path.parent().unwrap().to_str().unwrap()).collect::<Vec<_>>(),
+            ["a", "b", "c/d"]
+        );
         assert_eq!(kept, one_per_folder(paths));
     }
 

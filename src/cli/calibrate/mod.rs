@@ -172,7 +172,8 @@ fn certify(args: Args, delta: f64, session: Session, frames: &Frames, (keys, pla
         output::plot(path, &frames.observations, &made, &solution, &geometry)?;
     }
     place.write(&made)?;
-    let said = output::Said { certificate: &made, solution: &solution, request: &request, frames, place: &place.shown() };
+    let said =
+        output::Said { certificate: &made, solution: &solution, request: &request, frames, place: &place.shown() };
     if args.json { print(said.to_json()) } else { print(said.to_text(session_note(&args, &request))) }
 }
 
@@ -286,7 +287,12 @@ fn measure_energy(plan: &cost::Plan, runner: &mut Runner, pictures: &[Picture]) 
     })
 }
 
-fn alternate(plan: &cost::Plan, account: &mut dyn Account, runner: &mut Runner, pictures: &[Picture]) -> Result<Blocks> {
+fn alternate(
+    plan: &cost::Plan,
+    account: &mut dyn Account,
+    runner: &mut Runner,
+    pictures: &[Picture],
+) -> Result<Blocks> {
     let mut frame = |i: usize, refine: bool| {
         let baseline = if refine { Baseline::FineAlways } else { Baseline::CoarseOnly };
         runner.frame(baseline, &pictures[i % pictures.len()]).map(|_| ())
@@ -297,7 +303,11 @@ fn alternate(plan: &cost::Plan, account: &mut dyn Account, runner: &mut Runner, 
 }
 
 fn percent_points(text: &str) -> std::result::Result<f64, String> {
-    number(text, |x: &f64| *x >= 0.001 && *x < 100.0, "percent of the frames, 0.001 to below 100: 1 is one in a hundred")
+    number(
+        text,
+        |x: &f64| *x >= 0.001 && *x < 100.0,
+        "percent of the frames, 0.001 to below 100: 1 is one in a hundred",
+    )
 }
 
 fn confidence(text: &str) -> std::result::Result<f64, String> {

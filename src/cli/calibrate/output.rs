@@ -42,7 +42,9 @@ pub fn plan(args: &Args, delta: f64) -> Result<()> {
     };
     let plans: Vec<_> = limits.iter().map(rows).collect();
     if args.json {
-        let plans = plans.iter().map(|(limit, fewest, good, rows)| json!({"limit": limit, "fewest": fewest, "comfortable": good, "rows": rows}));
+        let plans = plans.iter().map(
+            |(limit, fewest, good, rows)| json!({"limit": limit, "fewest": fewest, "comfortable": good, "rows": rows}),
+        );
         return print(json!({"delta": delta, "plans": plans.collect::<Vec<_>>()}));
     }
     let budget_only = args.max_loss.or(args.max_disagreement).is_none();
@@ -58,7 +60,9 @@ pub fn plan(args: &Args, delta: f64) -> Result<()> {
         ))?;
         for planning::Row { n, allowed } in rows {
             match allowed {
-                Some(k) => print(format_args!("  {n:>7} frames: {k} may be bad ({:.2} %)", 100.0 * k as f64 / n as f64))?,
+                Some(k) => {
+                    print(format_args!("  {n:>7} frames: {k} may be bad ({:.2} %)", 100.0 * k as f64 / n as f64))?
+                }
                 None => print(format_args!("  {n:>7} frames: too few"))?,
             }
         }
@@ -165,7 +169,11 @@ pub fn disagreements(folder: &Path, frames: &Frames, images: Option<&Path>, clas
         count += 1;
     }
     files::write_atomic(&folder.join("labels.csv"), table.as_bytes())?;
-    log::info!("{count} of {} pictures are in {}; fill in labels.csv for --labels", frames.paths.len(), folder.display());
+    log::info!(
+        "{count} of {} pictures are in {}; fill in labels.csv for --labels",
+        frames.paths.len(),
+        folder.display()
+    );
     Ok(())
 }
 
@@ -180,10 +188,6 @@ pub fn plot(
     solution: &Solution,
     geometry: &Geometry,
 ) -> Result<()> {
-    let labelled = observations.iter().all(|o| o.label.is_some());
-    let n = observations.len() as u64;
-    let count = |which: &dyn Fn(&Observation) -> bool| observations.iter().filter(|o| which(o)).count() as u64;
-    let percent = |count: u64| 100.0 * count as f64 / n as f64;
     let (costs, x_label) = match &solution.ceiling {
         Some(ceiling) => (ceiling.means, format!("mean cost of a frame, {}", ceiling.budget.unit.as_str())),
         None => {
@@ -191,39 +195,88 @@ pub fn plot(
             ([macs.coarse as f64 / 1e9, macs.fine as f64 / 1e9], "mean multiply-accumulates of a frame, 1e9".into())
         }
     };
-    let risk = if labelled { Risk::Loss } else { Risk::Disagreement };
-    let delta = 1.0 - certificate.confidence;
-    let fine_right = if labelled { percent(count(&|o| o.label == Some(o.fine))) } else { 100.0 };
-    let at = |eta: f32| {
-        let share = count(&|o| !o.stops(eta)) as f64 / n as f64;
-        let answer = |o: &Observation| if o.stops(eta) { o.coarse } else { o.fine };
-        let good = count(&|o| answer(o) == if labelled { o.label.unwrap_or(usize::MAX) } else { o.fine });
-        let bad = count(&|o| o.is_bad(risk) && o.stops(eta));
-        let x = costs[0] + share * costs[1];
-        (x, percent(good), fine_right - 100.0 * binomial::upper(bad, n, delta))
-    };
-    let mut thresholds: Vec<f32> = observations.iter().map(|o| o.confidence).filter(|c| !c.is_nan()).collect();
-    thresholds.sort_unstable_by(f32::total_cmp);
-    let step = thresholds.len().div_ceil(CURVE_POINTS).max(1);
-    let thresholds: Vec<f32> = std::iter::once(0.0).chain(thresholds.into_iter().step_by(step)).chain([2.0]).collect();
-    let points: Vec<_> = thresholds.iter().map(|&eta| at(eta)).collect();
-    let (coarse, fine, chosen) = (at(0.0), at(2.0), at(solution.eta));
-    let mark = |shape, text: &str, at: (f64, f64, f64)| Mark { shape, text: text.into(), at: (at.0, at.1) };
-    let name = format!("at least, with {} % confidence (each η by itself)", (1e6 * certificate.confidence).round() / 1e4);
+    let curve = Curve::new(observations, costs, 1.0 - certificate.confidence);
+    let points: Vec<Point> = curve.thresholds().into_iter().map(|eta| curve.at(eta)).collect();
+    let (coarse, fine, chosen) = (curve.at(0.0), curve.at(2.0), curve.at(solution.eta));
+    let mark = |shape, text: &str, at: Point| Mark { shape, text: text.into(), at: (at.cost, at.observed) };
+    let name =
+        format!("at least, with {} % confidence (each η by itself)", (1e6 * certificate.confidence).round() / 1e4);
+    let chosen_name = format!("η = {:.4}, {:.0} % fine", solution.eta, 100.0 * solution.fine_share[1]);
+    // The bound lies far below where next to nothing is refined: that part would only flatten the rest.
+    let bound = points.iter().filter(|point| point.bound >= coarse.observed - 5.0);
     Plot {
-        title: format!("{} frames, {}", n, certificate.engine),
+        title: format!("{} frames, {}", observations.len(), certificate.engine),
         x_label,
-        y_label: if labelled { "right answers, %".into() } else { "same answer as fine always, %".into() },
+        y_label: if curve.labelled { "right answers, %".into() } else { "same answer as fine always, %".into() },
         lines: vec![
-            Line { name: "observed".into(), points: points.iter().map(|p| (p.0, p.1)).collect() },
-            Line { name, points: points.iter().map(|p| (p.0, p.2)).filter(|p| p.1 >= coarse.1 - 5.0).collect() },
+            Line { name: "observed".into(), points: points.iter().map(|point| (point.cost, point.observed)).collect() },
+            Line { name, points: bound.map(|point| (point.cost, point.bound)).collect() },
         ],
         marks: vec![
             mark(Shape::Square, "coarse only", coarse),
             mark(Shape::Triangle, "fine always", fine),
-            mark(Shape::Dot, &format!("η = {:.4}, {:.0} % fine", solution.eta, 100.0 * solution.fine_share[1]), chosen),
+            mark(Shape::Dot, &chosen_name, chosen),
         ],
         level: None,
     }
     .write(path)
+}
+
+/// The cascade at one threshold: mean cost, good answers in percent as observed, and at least.
+#[derive(Clone, Copy)]
+struct Point {
+    cost: f64,
+    observed: f64,
+    bound: f64,
+}
+
+/// Good answers over all thresholds: right ones where every label is known, else those of fine always.
+struct Curve<'a> {
+    observations: &'a [Observation],
+    /// Of a frame that is not refined, and of refining.
+    costs: [f64; 2],
+    delta: f64,
+    labelled: bool,
+    /// Good answers of fine always, in percent.
+    best: f64,
+}
+
+impl<'a> Curve<'a> {
+    fn new(observations: &'a [Observation], costs: [f64; 2], delta: f64) -> Self {
+        let labelled = observations.iter().all(|o| o.label.is_some());
+        let mut curve = Self { observations, costs, delta, labelled, best: 100.0 };
+        if labelled {
+            curve.best = curve.percent(curve.count(|o| o.label == Some(o.fine)));
+        }
+        curve
+    }
+
+    fn count(&self, which: impl Fn(&Observation) -> bool) -> u64 {
+        self.observations.iter().filter(|o| which(o)).count() as u64
+    }
+
+    fn percent(&self, count: u64) -> f64 {
+        100.0 * count as f64 / self.observations.len().max(1) as f64
+    }
+
+    fn at(&self, eta: f32) -> Point {
+        let share = self.percent(self.count(|o| !o.stops(eta))) / 100.0;
+        let answer = |o: &Observation| if o.stops(eta) { o.coarse } else { o.fine };
+        let wanted = |o: &Observation| o.label.filter(|_| self.labelled).unwrap_or(o.fine);
+        let risk = if self.labelled { Risk::Loss } else { Risk::Disagreement };
+        let bad = self.count(|o| o.is_bad(risk) && o.stops(eta));
+        Point {
+            cost: self.costs[0] + share * self.costs[1],
+            observed: self.percent(self.count(|o| answer(o) == wanted(o))),
+            bound: self.best - 100.0 * binomial::upper(bad, self.observations.len() as u64, self.delta),
+        }
+    }
+
+    /// Some of the confidences, and both ends.
+    fn thresholds(&self) -> Vec<f32> {
+        let mut seen: Vec<f32> = self.observations.iter().map(|o| o.confidence).filter(|c| !c.is_nan()).collect();
+        seen.sort_unstable_by(f32::total_cmp);
+        let step = seen.len().div_ceil(CURVE_POINTS).max(1);
+        std::iter::once(0.0).chain(seen.into_iter().step_by(step)).chain([2.0]).collect()
+    }
 }

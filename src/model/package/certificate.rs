@@ -175,8 +175,13 @@ impl Certificate {
         if !(self.limit.is_finite() && self.limit > 0.0 && (self.target.is_budget() || share(self.limit))) {
             return wrong(&format!("`limit` is {}, expected a share up to 1, or a cost above 0", self.limit));
         }
-        if !share(self.confidence) || !self.fine_share.into_iter().chain([self.drift_limit]).all(share) || self.k_allowed > self.n {
-            return wrong("expected `confidence`, `drift_limit` and `fine_share` from 0 to 1, and `k_allowed` up to `n`");
+        if !share(self.confidence)
+            || !self.fine_share.into_iter().chain([self.drift_limit]).all(share)
+            || self.k_allowed > self.n
+        {
+            return wrong(
+                "expected `confidence`, `drift_limit` and `fine_share` from 0 to 1, and `k_allowed` up to `n`",
+            );
         }
         if !(self.n_eff.is_finite() && self.upper.is_finite()) || self.budget.is_some_and(|b| !b.is_finite()) {
             return wrong("expected finite numbers");

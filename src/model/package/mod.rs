@@ -18,9 +18,9 @@ use super::tensor_file::TensorFile;
 use super::weights;
 use super::{Geometry, Model, shown};
 use crate::error::{Error, Kind, Result};
-pub use certificate::{BudgetTerms, Certificate, Target, bits};
 #[cfg(test)]
 pub(crate) use certificate::tests::sample as certificate_sample;
+pub use certificate::{BudgetTerms, Certificate, Target, bits};
 pub use labels::{parse as parse_labels, read as read_labels};
 pub use manifest::MANIFEST;
 pub(super) use manifest::Manifest;
