@@ -17,8 +17,9 @@ use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Keeper;
 use crate::logging;
+use crate::machine::Watcher;
 use crate::pipeline::{Control, Outcome, Pipeline, control};
-use crate::power;
+use crate::power::{self, Idle, Meter};
 use crate::report::{Rotation, Target};
 use crate::service::{Notifier, Signalled, Watch, reload_on};
 
@@ -177,11 +178,14 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     }
     let meter = power::open(Path::new("/sys"));
     log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
+    let (meter, idle) = measure_idle(meter, settings.power.idle_s);
     let pipeline = Pipeline {
         cameras,
         cascade,
         labels,
         meter,
+        idle,
+        machine: Some(Watcher::new("/")),
         records,
         frames: args.frames,
         report_interval: Duration::from_secs_f64(settings.report.interval_s),
@@ -189,6 +193,21 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
         control: None,
     };
     Ok((common, pipeline))
+}
+
+/// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
+fn measure_idle(meter: Option<Box<dyn Meter>>, idle_s: f64) -> (Option<Box<dyn Meter>>, Option<Idle>) {
+    let meter = match meter {
+        Some(meter) if idle_s > 0.0 => meter,
+        meter => return (meter, None),
+    };
+    // No frame flows yet, and a signal ends the program at once.
+    let (meter, idle) = power::measure_idle(meter, Duration::from_secs_f64(idle_s), &Stop::new());
+    match idle {
+        Some(idle) => log::info!("idle: {:.0} mW (standard error {:.1} mW)", idle.mean_mw, idle.standard_error_mw),
+        None => log::warn!("the idle power could not be measured: energy is told without taking it off"),
+    }
+    (meter, idle)
 }
 
 /// From now on every request reads the configuration again and puts it in force, or leaves everything as it is.

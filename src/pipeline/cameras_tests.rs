@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::tests::{Fate, camera, cascade};
 use super::*;
+use crate::report::Reason;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
 use crate::report::{CameraState, Reason, Report};
@@ -68,6 +69,8 @@ fn pipeline(cameras: Vec<Camera>) -> Pipeline {
         cascade: cascade(None),
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
+        idle: None,
+        machine: None,
         records: None,
         frames: None,
         report_interval: Duration::from_millis(5),

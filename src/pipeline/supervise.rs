@@ -17,8 +17,9 @@ use crate::capture::status::{State, Status};
 use crate::clock::Stop;
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
+use crate::machine::Watcher;
 use crate::report::{
-    CameraReport, CameraReporter, CameraState, Label, Line, Records, Report, Reporter, Summary, Target,
+    CameraReport, CameraReporter, CameraState, Label, Line, Power, Records, Report, Reporter, Summary, Target,
 };
 use crate::smoothing::Smoother;
 
@@ -37,6 +38,7 @@ pub(super) enum Thread {
     Decide,
     Records,
     Power,
+    Machine,
 }
 
 impl Thread {
@@ -46,6 +48,7 @@ impl Thread {
             Thread::Decide => "decide",
             Thread::Records => "records",
             Thread::Power => "power",
+            Thread::Machine => "machine",
         }
     }
 }
@@ -113,6 +116,7 @@ pub(super) struct Supervisor {
     /// Names by class.
     pub(super) labels: Arc<[String]>,
     pub(super) meter: Option<String>,
+    pub(super) machine: Option<Watcher>,
     /// The queue, and where the records go.
     pub(super) records: Option<(Arc<Records>, Target)>,
     pub(super) interval: Duration,
@@ -171,10 +175,13 @@ impl Supervisor {
                 self.slots.look(row.id).map(|look| (row.name.clone(), row.reporter.whole(end, look.tally)))
             })
             .collect();
+        let whole = self.reporter.whole(end, tally, self.cameras.iter().map(|row| &row.reporter));
+        let machine = self.machine.as_ref().and_then(Watcher::latest);
         let summary = Summary {
-            whole: self.reporter.whole(end, tally, self.cameras.iter().map(|row| &row.reporter)),
+            whole,
             cameras,
             meter: self.meter,
+            power: Power { machine, ..self.reporter.power() },
             records: self.records.map(|(records, target)| (target.to_string(), records.count())),
         };
         if self.result.is_ok() && self.sources_ended && tally.decided == 0 {
@@ -235,7 +242,8 @@ impl Supervisor {
             cameras.push(CameraReport { name: row.name.clone(), line, label, state: row.state(&look), counts });
         }
         let whole = self.reporter.window(now, self.slots.tally(), self.cameras.iter().map(|row| &row.reporter));
-        Report { cameras, whole }
+        let machine = self.machine.as_ref().and_then(Watcher::latest);
+        Report { cameras, whole, power: Power { machine, ..self.reporter.power() } }
     }
 
     /// How the run is now.
@@ -291,14 +299,14 @@ impl Supervisor {
             (Thread::Decide, result) => (true, result),
             (Thread::Records, Err(error)) if error.kind() == Kind::Closed => (true, Err(error)),
             // Neither records nor energy are worth a frame.
-            (Thread::Records | Thread::Power, Err(error)) => {
+            (Thread::Records | Thread::Power | Thread::Machine, Err(error)) => {
                 log::error!("{error}; the run goes on without it");
                 if let (Thread::Records, Some((records, _))) = (thread, &self.records) {
                     records.close();
                 }
                 (false, Ok(()))
             }
-            (Thread::Records | Thread::Power, Ok(())) => (false, Ok(())),
+            (Thread::Records | Thread::Power | Thread::Machine, Ok(())) => (false, Ok(())),
         };
         if self.result.is_ok() {
             self.result = result;

@@ -34,13 +34,14 @@ pid() { figure 1; }
 # How often a check made systemd start the service again.
 restarts_asked=0
 
-# configure CAMERA…: the configuration for the cameras (of vivid, photo, usb) with the model $MODEL ("bundled", or a path in the guest)
+# configure CAMERA…: the configuration for the cameras (of vivid, photo, usb). Environment: MODEL ("bundled", or a path in the guest;
+# default a small one that is fast under emulation), THRESHOLD, USB_FORMAT ("?format=MJPEG")
 configure() {
     local camera
     {
         printf '[model]\npath = "%s"\n[gate]\nthreshold = %s\n' "${MODEL:-$FAST}" "${THRESHOLD:-0.5}"
         for camera; do
-            printf '[[camera]]\nname = "%s"\nsource = "/dev/cam-%s"\n' "$camera" "$camera"
+            printf '[[camera]]\nname = "%s"\nsource = "v4l2:///dev/cam-%s%s"\n' "$camera" "$camera" "$([ "$camera" = usb ] && echo "${USB_FORMAT:-}")"
         done
         printf '[records]\npath = "/var/lib/cfvit/records.jsonl"\n[power]\nidle_s = 2\n'
     } >"$WORK/cfvit.toml"
