@@ -379,5 +379,6 @@ fn a_file_of_records_that_is_full_is_put_aside() {
     assert_eq!(fs::read_to_string(dir.path().join("records.jsonl.1")).unwrap(), old);
     let mut text = String::new();
     File::open(&records).unwrap().read_to_string(&mut text).unwrap();
-    assert_eq!(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count(), 3);
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.len(), 3);
 }

@@ -222,7 +222,7 @@ fn start_reloads(
     // What needs a restart is compared with what the process began with.
     reload_on(hangups, notifier, move || {
         let new = settings(&args)?;
-        control.apply(common.change(&in_force, &new)?)?;
+        control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
         Ok(match first.fixed_changes(&in_force)[..] {

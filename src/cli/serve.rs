@@ -159,14 +159,14 @@ impl Common {
         }
     }
 
-    /// What changes a run with the settings `old` into one with the settings `new`: cameras that are the same go on, the others are
-    /// opened here.
+    /// What changes a run with the settings `old`, of which the cameras called `ended` have ended, into one with the settings `new`:
+    /// cameras that are the same and run go on, the others are opened here.
     ///
     /// # Errors
     /// When a new camera cannot be opened. Nothing has changed then.
-    pub fn change(&self, old: &Settings, new: &Settings) -> Result<Change> {
+    pub fn change(&self, (old, ended): (&Settings, &[String]), new: &Settings) -> Result<Change> {
         let member = |camera: &CameraSettings| {
-            if old.cameras.0.iter().any(|known| known.is_same(camera)) {
+            if old.cameras.0.iter().any(|known| known.is_same(camera)) && !ended.contains(&camera.name) {
                 return Ok(Member::Keep { name: camera.name.clone(), tuning: self.tuning(camera, new) });
             }
             self.camera(camera, new).map(Member::Start)

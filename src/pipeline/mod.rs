@@ -138,7 +138,7 @@ impl Pipeline {
             stop: stop.clone(),
             done,
             commands,
-            control: self.control.map(|control| control.0),
+            control: self.control,
             cameras: Vec::new(),
             labels: Arc::clone(&labels),
             meter,

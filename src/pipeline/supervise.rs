@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use super::attend::{Attendant, Busy, Health};
-use super::control::{Change, Member, Request};
+use super::control::{Change, Controlled, Member, Request};
 use super::decide::{Command, Seat};
 use super::slot::{CameraId, Look, Slots};
 use super::{Camera, Outcome, capture};
@@ -111,7 +111,7 @@ pub(super) struct Supervisor {
     pub(super) done: Sender<Done>,
     /// To the decision thread.
     pub(super) commands: Sender<Command>,
-    pub(super) control: Option<Receiver<Request>>,
+    pub(super) control: Option<Controlled>,
     pub(super) cameras: Vec<Row>,
     /// Names by class.
     pub(super) labels: Arc<[String]>,
@@ -194,7 +194,7 @@ impl Supervisor {
 
     /// Reports until the run is over.
     fn watch(&mut self, ends: &Receiver<Done>, attendant: &mut dyn Attendant) {
-        let control = self.control.take().unwrap_or_else(never);
+        let control = self.control.as_ref().map_or_else(never, |control| control.requests.clone());
         let mut report = Instant::now() + self.interval;
         let mut tick = attendant.period().map(|period| Instant::now() + period);
         loop {
@@ -288,7 +288,16 @@ impl Supervisor {
             self.reporter.retire(row.reporter);
             log::info!("camera {} is out of service", row.name);
         }
+        self.tell_ended();
         result
+    }
+
+    /// Tells whoever makes the next change which cameras have ended.
+    fn tell_ended(&self) {
+        if let Some(control) = &self.control {
+            let ended = |row: &&Row| self.slots.look(row.id).is_some_and(|look| look.ended);
+            control.ended.set(self.cameras.iter().filter(ended).map(|row| row.name.clone()).collect());
+        }
     }
 
     /// Notes that `thread` has ended; true if that is the end of the run.
@@ -317,6 +326,7 @@ impl Supervisor {
     /// Notes the end of a capture. The error is the run's, unless the camera had been taken out of service.
     fn capture_ended(&mut self, id: CameraId, result: Result<()>) -> Result<()> {
         self.slots.end(id);
+        self.tell_ended();
         let Some(row) = self.cameras.iter().find(|row| row.id == id) else {
             return result.or_else(|error| {
                 log::warn!("a camera that is out of service ended with an error: {error}");
