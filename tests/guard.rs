@@ -44,16 +44,18 @@ fn photographs() -> Option<PathBuf> {
     None
 }
 
-/// The pictures of `from`, blurred and at a quarter of their light, as files in `to`.
-fn spoiled(from: &Path, to: &Path, most: usize) {
+/// Every fourth picture of `from`, blurred and at 60 % of its light, as files in `to`. On those the coarse stage is as sure as on the others, and
+/// wrong far more often.
+fn spoiled(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for (i, entry) in walk(from).into_iter().step_by(1000 / most).enumerate() {
+    for (i, entry) in walk(from).into_iter().step_by(4).enumerate() {
         let picture = image::open(&entry).unwrap().to_rgb8();
-        let small = image::imageops::resize(&picture, 112, 112, image::imageops::FilterType::Triangle);
-        let mut blurred = image::imageops::blur(&small, 2.0);
-        blurred.pixels_mut().for_each(|pixel| pixel.0.iter_mut().for_each(|v| *v /= 4));
-        let large = image::imageops::resize(&blurred, 256, 256, image::imageops::FilterType::Triangle);
-        large.save(to.join(format!("{i:04}.png"))).unwrap();
+        let (width, height) = picture.dimensions();
+        let triangle = image::imageops::FilterType::Triangle;
+        let small = image::imageops::resize(&picture, width / 10, height / 10, triangle);
+        let mut blurred = image::imageops::resize(&small, width / 2, height / 2, triangle);
+        blurred.pixels_mut().for_each(|pixel| pixel.0.iter_mut().for_each(|v| *v = (u32::from(*v) * 6 / 10) as u8));
+        blurred.save(to.join(format!("{i:04}.jpg"))).unwrap();
     }
 }
 
@@ -93,7 +95,7 @@ fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("eta.toml");
     let calibrate =
-        ["calibrate", "--max-disagreement", "2", "--images", text(&photographs), "--out", text(&certificate)];
+        ["calibrate", "--max-disagreement", "5", "--images", text(&photographs), "--out", text(&certificate)];
     let (_, err, code) = outcome(&mut cfvit(&calibrate));
     assert_eq!(code, 0, "{err}");
     let gate = format!("certificate = \"{}\"", certificate.display());
@@ -103,7 +105,7 @@ fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     let run = |source: &Path, place: &str, frames: &str| {
         let place = folder.path().join(place);
         fs::create_dir(&place).unwrap();
-        let config = configuration(&place, source, &gate, 0.02);
+        let config = configuration(&place, source, &gate, 0.01);
         let (_, err, code) = outcome(&mut cfvit(&["run", "--config", text(&config), "--frames", frames]));
         assert_eq!(code, 0, "{err}");
         (err, place)
@@ -111,7 +113,7 @@ fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     let (err, place) = run(&good, "quiet", "3000");
     assert!(!err.contains("drift"), "{err}");
     assert!(
-        err.contains("certificate: With 95 % confidence at most 2 %") && err.contains("audit of camera door:"),
+        err.contains("certificate: With 95 % confidence at most 5 %") && err.contains("audit of camera door:"),
         "{err}"
     );
     let audit = place.join("audit-door.log");
@@ -133,7 +135,10 @@ fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     // A second half that is dark and blurred.
     let mixed = folder.path().join("mixed");
     shuffled(&walk(&photographs), &mixed, 2);
-    spoiled(&photographs, &mixed.join("later"), 250);
+    let spoil = folder.path().join("spoil");
+    spoiled(&photographs, &spoil);
+    let spoil = walk(&spoil);
+    (0..20).for_each(|i| shuffled(&spoil, &mixed.join(format!("later-{i:02}")), i));
     let (err, place) = run(&mixed, "drift", "6000");
     let alarm = err.lines().find(|line| line.contains("drift:")).unwrap_or_else(|| panic!("no alarm: {err}"));
     writeln!(std::io::stderr(), "{alarm}").unwrap();

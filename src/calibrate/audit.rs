@@ -49,6 +49,13 @@ impl Header {
         Self { camera: camera.to_owned(), slot_s, classes, engine, engine_sha256, preprocess_sha256, power_mode }
     }
 
+    /// Records under `other` can be counted together with those under this one. The number of threads and the power mode change no answer.
+    fn is_like(&self, other: &Self) -> bool {
+        let key =
+            |h: &Self| (h.camera.clone(), h.slot_s, h.classes, h.engine_sha256.clone(), h.preprocess_sha256.clone());
+        key(self) == key(other)
+    }
+
     /// The engine and the preprocessing are those of `keys`.
     ///
     /// # Errors
@@ -142,7 +149,7 @@ pub fn read(path: &Path) -> Result<Audit> {
         return Err(within(Error::new(Kind::Model, message)));
     }
     let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
-    let header = read_header(&mut reader).map_err(within)?;
+    let (header, _) = read_header(&mut reader).map_err(within)?;
     let mut bytes = Vec::new();
     reader.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
     let all = bytes.as_chunks::<RECORD>().0;
@@ -152,7 +159,8 @@ pub fn read(path: &Path) -> Result<Audit> {
     Ok(Audit { header, records, damaged })
 }
 
-fn read_header(reader: &mut impl BufRead) -> Result<Header> {
+/// The first line, and how many bytes it has.
+fn read_header(reader: &mut impl BufRead) -> Result<(Header, u64)> {
     let foreign =
         || Error::new(Kind::Model, format!("it does not begin with `{}`, so it is no audit", MAGIC.trim_end()));
     let mut line = Vec::new();
@@ -169,7 +177,7 @@ fn read_header(reader: &mut impl BufRead) -> Result<Header> {
             "its first line is damaged: a slot that is no time, or control characters",
         ));
     }
-    Ok(header)
+    Ok((header, line.len() as u64))
 }
 
 /// Writes an audit, a few records at a time.
@@ -189,28 +197,27 @@ impl Log {
         let failed =
             |e: std::io::Error| Error::caused(Kind::Io, format!("cannot write the audit {}", path.display()), e);
         let mut file = open_for_both(path).map_err(failed)?;
-        let known = read_header(&mut BufReader::new(&file));
-        let empty = file.metadata().map_err(failed)?.len() == 0;
-        if !empty && known.as_ref().ok() != Some(header) {
+        let known = read_header(&mut BufReader::new(&file)).ok().filter(|(known, _)| known.is_like(header));
+        let mut len = file.metadata().map_err(failed)?.len();
+        if len > 0 && known.is_none() {
             let mut aside = path.as_os_str().to_owned();
             aside.push(".old");
             std::fs::rename(path, &aside).map_err(failed)?;
-            log::info!(
-                "audit: {} was taken with other settings, put aside as {}",
-                path.display(),
-                Path::new(&aside).display()
-            );
+            let aside = Path::new(&aside).display();
+            log::info!("audit: {} was taken with other settings, put aside as {aside}", path.display());
             file = open_for_both(path).map_err(failed)?;
+            len = 0;
         }
-        let first = first_line(header)?;
-        let records = match file.metadata().map_err(failed)?.len() {
-            0 => {
+        let start = match known {
+            Some((_, start)) => start,
+            None => {
+                let first = first_line(header)?;
                 file.write_all(first.as_bytes()).map_err(failed)?;
-                0
+                len = first.len() as u64;
+                len
             }
-            len => len.saturating_sub(first.len() as u64) / RECORD as u64,
         };
-        let end = first.len() as u64 + records * RECORD as u64;
+        let end = start + len.saturating_sub(start) / RECORD as u64 * RECORD as u64;
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
         Ok(Self { file, path: path.to_owned() })
     }

@@ -28,10 +28,15 @@ fn an_audit_goes_on_after_a_restart_and_after_a_record_that_was_cut_off() {
         let audit = read(&path).unwrap();
         assert_eq!((audit.records, audit.damaged, audit.header), (vec![record(1), record(3)], 0, header(10.0)));
     }
+    // Another number of threads: the same answers.
+    let threads = Header { engine: "CPU, 4 threads".into(), ..header(10.0) };
+    Log::open(&path, &threads).unwrap().append(&[record(4)]).unwrap();
+    let audit = read(&path).unwrap();
+    assert_eq!((audit.records.len(), audit.header), (3, header(10.0)));
     // Another slot length: the old records are kept apart.
     Log::open(&path, &header(5.0)).unwrap().append(&[record(7)]).unwrap();
     assert_eq!(read(&path).unwrap().records, [record(7)]);
-    assert_eq!(read(&folder.path().join("audit-door.log.old")).unwrap().records, [record(1), record(3)]);
+    assert_eq!(read(&folder.path().join("audit-door.log.old")).unwrap().records, [record(1), record(3), record(4)]);
     // A first line that was cut off is no header: put aside too.
     std::fs::write(&path, b"cfvit-audit 1 {\"cam").unwrap();
     Log::open(&path, &header(5.0)).unwrap();

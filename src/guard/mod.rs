@@ -20,7 +20,7 @@ use crate::calibrate::budget::{Controller, WINDOW};
 use crate::calibrate::drift::{Detector, PATIENCE_S};
 use crate::calibrate::{Budget, Keys};
 use crate::error::Result;
-use crate::model::package::Certificate;
+use crate::model::package::{Certificate, Target};
 use crate::power::Meter;
 
 pub use keeper::Keeper;
@@ -109,18 +109,24 @@ pub fn start(
     let mut posts = Vec::with_capacity(cameras.len());
     let mut files = Vec::with_capacity(cameras.len());
     for (index, camera) in cameras.into_iter().enumerate() {
-        let limit = camera.promise.as_ref().map(|certificate| certificate.drift_limit);
+        let watched = camera.promise.as_ref().filter(|certificate| can_watch(certificate, settings.budget.is_some()));
+        let limit = watched.map(|certificate| certificate.drift_limit);
         let fresh = limit.map(|limit| Detector::new(limit, PATIENCE_S / slot_s));
         let file = keeper::CameraFiles::open(settings, &camera, fresh, keys, classes)?;
         let state = file.state();
         let counters = Arc::clone(&file.counters);
+        let eta = state.as_ref().and_then(State::threshold);
+        let mut controller = settings.budget.map(|budget| controller(budget, &camera, settings.budget_first));
+        if let (Some(controller), Some(eta)) = (&mut controller, eta) {
+            controller.reset(eta);
+        }
         posts.push(Post {
             slots: Slots::new(settings.slot, settings.seed.wrapping_add(index as u64)),
             detector: fresh.map(|fresh| state.as_ref().map_or(fresh, |state| state.detector)),
             degraded: state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()),
             untold: false,
-            eta: state.as_ref().and_then(State::threshold),
-            controller: settings.budget.map(|budget| controller(budget, &camera, settings.budget_first)),
+            eta,
+            controller,
             unit: settings.budget.map(|budget| budget.unit),
             name: camera.name,
             counters,
@@ -129,6 +135,12 @@ pub fn start(
     }
     let (keeper, power) = Keeper::start(files, settings.auto, kept, orders, meter)?;
     Ok((Guard::new(posts, records, obeyed, power), keeper))
+}
+
+/// Whether the drift limit of `certificate` holds for every threshold that may be in force: a controller goes down to the floor, and only a
+/// limit on disagreement was certified there.
+fn can_watch(certificate: &Certificate, steered: bool) -> bool {
+    !steered || certificate.floor() >= certificate.threshold() || certificate.target == Target::Disagreement
 }
 
 /// The controller of one camera: above the certified floor, unless the budget comes first.

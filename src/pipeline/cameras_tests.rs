@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::tests::{Fate, camera, cascade};
 use super::*;
-use crate::report::Reason;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
-use crate::report::{CameraState, Reason, Report};
+use crate::report::Reason;
+use crate::report::{CameraState, Report};
 
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -35,13 +35,17 @@ pub struct Frames {
     pub failures: Failures,
 }
 
-/// The frames of the audit at `path`, thinned until they count.
+/// The frames of the audit at `path` that are newer than `since`, thinned until they count.
 ///
 /// # Errors
 /// As [`audit::read`]; [`Kind::Mismatch`] when it was taken with another engine.
-pub fn from_audit(path: &Path, keys: &Keys) -> Result<Frames> {
-    let audit = audit::read(path)?;
+pub fn from_audit(path: &Path, since: Option<jiff::Timestamp>, keys: &Keys) -> Result<Frames> {
+    let mut audit = audit::read(path)?;
     audit.header.check(keys).map_err(|e| e.within(format!("cannot use {}", path.display())))?;
+    if let Some(since) = since {
+        let since = u64::try_from(since.as_millisecond()).unwrap_or(0);
+        audit.records.retain(|record| record.time_ms > since);
+    }
     let (kept, step, correlation) = correlation::thin(&audit.records, |record| Observation::from(*record));
     let times = || kept.iter().map(|record| record.time_ms);
     let span_h = times().max().zip(times().min()).map(|(last, first)| (last - first) as f64 / 3.6e6);

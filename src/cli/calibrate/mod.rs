@@ -66,6 +66,9 @@ pub struct Args {
     /// Instead of pictures, what `cfvit run` noted of its own frames (its [audit]); a budget then also needs --images for its costs
     #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "group_by", "export_disagreements"])]
     from_audit: Option<PathBuf>,
+    /// Of an audit, only what is newer: 2026-11-24T12:00:00Z. After an alarm for drift, the time of the alarm
+    #[arg(long, value_name = "TIME", requires = "from_audit")]
+    since: Option<jiff::Timestamp>,
     /// Take one picture of each folder, at random: for folders that each hold one clip
     #[arg(long, value_name = "WHAT", value_enum)]
     group_by: Option<GroupBy>,
@@ -135,7 +138,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut session = Session::open_keyed(&args.model, &decision, true)?;
     let keys = session.keys.clone().ok_or_else(|| Error::new(Kind::Engine, "the engine has no keys"))?;
     let frames = match &args.from_audit {
-        Some(path) => frames::from_audit(path, &keys)?,
+        Some(path) => frames::from_audit(path, args.since, &keys)?,
         None => frames::from_pictures(&mut session, &args)?,
     };
     if let Some(path) = &args.export_observations {
