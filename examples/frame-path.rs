@@ -9,6 +9,8 @@ use cfvit::capture::formats::{Colours, Converter, Layout, PixelFormat};
 use cfvit::frame::{Inputs, Picture};
 use cfvit::model::{Family, Geometry};
 use cfvit::preprocess::Preprocess;
+use cfvit::preprocess::resize::{Bicubic, CropBox};
+use cfvit::preprocess::tensors::{Halver, Normalizer};
 
 const SIZE: (usize, usize) = (640, 480);
 const ROUNDS: usize = 500;
@@ -35,6 +37,12 @@ fn main() {
         measure(&format!("convert {}", format.name()), || converter.convert(&data, &mut picture).unwrap());
     }
     measure("preprocess", || preprocess.run(&picture, &mut inputs).unwrap());
+    let (mut bicubic, normalizer, mut halver) = (Bicubic::default(), Normalizer::default(), Halver::new(224));
+    let part = CropBox::centred(SIZE.0, SIZE.1, 256, 224);
+    let mut cropped = vec![0; 224 * 224 * 3];
+    measure("- resize, crop", || bicubic.resample(&picture, part, &mut cropped, (224, 224)).unwrap());
+    measure("- normalise", || normalizer.apply(&cropped, &mut inputs.fine));
+    measure("- halve", || halver.apply(&inputs.fine, &mut inputs.coarse));
 }
 
 /// A frame with structure everywhere.

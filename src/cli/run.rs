@@ -44,7 +44,7 @@ use crate::service::{Notifier, Signalled, Watch, reload_on};
 #[derive(clap::Args)]
 #[command(
     after_long_help = "Exit codes: 0 the run ended as asked (also by a signal), 1 no frame could be decided, or the \
-    source or the engine failed for good, 2 wrong usage.\n\n\
+    source or the engine failed for good, 2 wrong usage or configuration.\n\n\
     Examples:\n  cfvit run --source photos\n  cfvit run --source photos --loop --fps 30 --jsonl decisions.jsonl\n  \
     cfvit run --source photos --jsonl - | jq .name\n  \
     cfvit run --source door=/pictures/door --source yard=/pictures/yard\n  cfvit run --config /etc/cfvit/cfvit.toml"

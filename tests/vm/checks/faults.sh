@@ -6,7 +6,7 @@ vivid_driver() { in_guest "echo vivid.0 >/sys/bus/platform/drivers/vivid/$1"; }
 
 faults() {
     # Damage can be seen in JPEG only.
-    USB_FORMAT='?format=MJPEG' configure vivid photo usb
+    USB_FORMAT='&format=MJPEG' configure vivid photo usb
     M=$(mark)
     restart
     for camera in vivid photo usb; do frames_from "frames from $camera" 90 "$camera"; done
