@@ -1,5 +1,5 @@
 //! `cfvit run` with a promise: audit, alarm for drift, budget, as a process on the photographs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::explicit_write, reason = "tests")]
 
 use std::fs;
 use std::io::Write;

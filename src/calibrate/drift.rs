@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_detector_survives_a_restart() {
         let (mut random, mut whole) = (Random(3), Detector::new(0.02, 1000.0));
-        let mut restarted = whole.clone();
+        let mut restarted = whole;
         for i in 0..3000 {
             let bad = happens(&mut random, 0.02);
             assert_eq!(whole.push(bad), restarted.push(bad));

@@ -21,7 +21,13 @@ fn risk(eta: f64) -> f64 {
 /// The confidences of the bad ones among `n` independent frames.
 fn bad_frames(random: &mut Random, n: u64) -> Vec<f32> {
     let is_bad = |random: &mut Random| uniform(random) < BAD;
-    (0..n).filter_map(|_| is_bad(random).then(|| (1.0 - uniform(random).powf(1.0 / POWER)) as f32)).collect()
+    let mut bad = Vec::new();
+    for _ in 0..n {
+        if is_bad(random) {
+            bad.push((1.0 - uniform(random).powf(1.0 / POWER)) as f32);
+        }
+    }
+    bad
 }
 
 /// The share of trials in which the risk at the η that `find` picks lies above `epsilon`.
@@ -38,7 +44,7 @@ fn slack(p: f64) -> f64 {
 }
 
 /// The plug-in rule: the smallest η at which the observed share is at most ε.
-fn plug_in(bad: &mut Vec<f32>, n: u64, epsilon: f64) -> f32 {
+fn plug_in(bad: &mut [f32], n: u64, epsilon: f64) -> f32 {
     bad.sort_unstable_by(|a, b| b.total_cmp(a));
     bad.get((epsilon * n as f64) as usize).map_or(0.0, |s| s.next_up())
 }

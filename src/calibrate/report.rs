@@ -223,7 +223,7 @@ mod tests {
     fn the_curve_falls_and_says_where_frames_are_missing() {
         let frame = |i: usize| Observation {
             confidence: i as f32 / 400.0,
-            coarse: usize::from(i % 7 == 0),
+            coarse: usize::from(i.is_multiple_of(7)),
             fine: 0,
             label: Some(0),
         };

@@ -5,9 +5,9 @@ use crate::bench::schedule::Random;
 fn frames(n: usize) -> Vec<Observation> {
     let frame = |i: usize| Observation {
         confidence: i as f32 / n as f32,
-        coarse: usize::from(i % 10 == 0),
+        coarse: usize::from(i.is_multiple_of(10)),
         fine: 0,
-        label: (i % 20 == 0).then_some(0).or((i % 10 == 0).then_some(1)),
+        label: (i.is_multiple_of(20)).then_some(0).or((i.is_multiple_of(10)).then_some(1)),
     };
     (0..n).map(frame).collect()
 }

@@ -72,7 +72,8 @@ fn the_floor_is_eta_unless_something_else_is_said() {
 
 #[test]
 fn an_edited_or_damaged_certificate_is_refused_by_name() {
-    let edits: [(fn(&mut Certificate), &str); 9] = [
+    type Edit = fn(&mut Certificate);
+    let edits: [(Edit, &str); 9] = [
         (|c| c.eta = 0.5, "`eta` is 0.5"),
         (|c| c.eta = f64::NAN, "`eta` is NaN"),
         (|c| c.eta_bits = "0x7fc00000".into(), "`eta_bits`"),
