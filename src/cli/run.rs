@@ -15,6 +15,7 @@ use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
 use crate::pipeline::{Control, Outcome, Pipeline, control};
@@ -124,7 +125,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.build_missing {
         notifier.extending("building the engines", || build_missing(&settings))?;
     }
-    let (common, pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
+    let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
+    let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
+        pipeline.observers.push(Box::new(guard));
+        keeper
+    });
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
     let (control, controlled) = control();
@@ -133,6 +138,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     let pipeline = Pipeline { control: Some(controlled), ..pipeline };
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
+    // The guard went with the pipeline.
+    keeper.into_iter().for_each(Keeper::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
         true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),
@@ -233,6 +240,8 @@ fn settings(args: &Args) -> Result<Settings> {
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
     model.crop = args.decision.crop.or(model.crop);
+    settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
+    settings.gate.allow_uncertified |= args.decision.allow_uncertified;
     if args.decision.threshold.is_some() {
         settings.gate.threshold = args.decision.threshold;
         settings.cameras.0.iter_mut().for_each(|camera| camera.threshold = None);

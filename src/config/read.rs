@@ -9,9 +9,11 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    CameraSettings, Cameras, GateSettings, LEVELS, LogSettings, MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings,
-    RecordsSettings, ReportSettings, Settings,
+    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
+    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
 };
+use crate::calibrate::Budget;
+use crate::calibrate::cost::Unit;
 use crate::capture::Options;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +33,8 @@ struct File {
     report: Report,
     records: Records,
     power: Power,
+    audit: Audit,
+    calibration: Calibration,
     log: Log,
 }
 
@@ -48,6 +52,10 @@ struct Model {
 struct Gate {
     threshold: Key,
     fallback: Key,
+    certificate: Key,
+    allow_uncertified: Key,
+    budget: Key,
+    on_conflict: Key,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +91,19 @@ struct Power {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [audit]")]
+struct Audit {
+    folder: Key,
+    slot_s: Key,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [calibration]")]
+struct Calibration {
+    auto: Key,
+}
+
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the section [log]")]
 struct Log {
     level: Key,
@@ -99,6 +120,8 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         report: source.report(&file.report)?,
         records: source.records(&file.records)?,
         power: source.power(&file.power)?,
+        audit: source.audit(&file.audit)?,
+        calibration: source.calibration(&file.calibration)?,
         log: source.log(&file.log)?,
     })
 }
@@ -146,7 +169,48 @@ impl Source<'_> {
                 Some("none") => Some(false),
                 _ => None,
             })?;
-        Ok(GateSettings { threshold: threshold.flatten(), static_fallback: fallback.unwrap_or_default() })
+        let certificate = self.key("gate.certificate", &raw.certificate, "a file, or \"package\"", |value| {
+            text(value).map(|path| (path != "package").then(|| PathBuf::from(path)))
+        })?;
+        let allow = self.key("gate.allow_uncertified", &raw.allow_uncertified, "true or false", Value::as_bool)?;
+        let budgets = "a time or an energy above 0, like \"20 ms\" or \"150 mJ\", or \"none\"";
+        let budget = self.key("gate.budget", &raw.budget, budgets, |value| {
+            or_word(value, "none", |value| budget(value.as_str()?))
+        })?;
+        let conflicts = "\"accuracy\" or \"budget\"";
+        let first = self.key("gate.on_conflict", &raw.on_conflict, conflicts, |value| match value.as_str() {
+            Some("accuracy") => Some(false),
+            Some("budget") => Some(true),
+            _ => None,
+        })?;
+        Ok(GateSettings {
+            threshold: threshold.flatten(),
+            static_fallback: fallback.unwrap_or_default(),
+            certificate: certificate.flatten(),
+            allow_uncertified: allow.unwrap_or_default(),
+            budget: budget.flatten(),
+            budget_first: first.unwrap_or_default(),
+        })
+    }
+
+    fn audit(&self, raw: &Audit) -> Result<AuditSettings> {
+        let default = AuditSettings::default();
+        let folder = self.key("audit.folder", &raw.folder, "a folder, \"service\" or \"none\"", |value| {
+            text(value).map(|path| match path {
+                "service" => AuditFolder::Service,
+                "none" => AuditFolder::Nowhere,
+                path => AuditFolder::At(PathBuf::from(path)),
+            })
+        })?;
+        let slot = self.key("audit.slot_s", &raw.slot_s, "seconds from 0.01 to 86400, or \"off\"", |value| {
+            or_word(value, "off", |value| number(value, 0.01..=86_400.0))
+        })?;
+        Ok(AuditSettings { folder: folder.unwrap_or(default.folder), slot_s: slot.unwrap_or(default.slot_s) })
+    }
+
+    fn calibration(&self, raw: &Calibration) -> Result<CalibrationSettings> {
+        let auto = self.key("calibration.auto", &raw.auto, "true or false", Value::as_bool)?;
+        Ok(CalibrationSettings { auto: auto.unwrap_or_default() })
     }
 
     fn cameras(&self, raw: Option<&[Spanned<Camera>]>) -> Result<Cameras> {
@@ -313,6 +377,14 @@ fn whole(value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
 /// Up to 2, so that 60 for 60 % is an error and not a camera that always refines.
 fn threshold(value: &Value) -> Option<f32> {
     number(value, 0.0..=2.0).map(|threshold| threshold as f32)
+}
+
+/// `20 ms`, `150 mJ`.
+fn budget(text: &str) -> Option<Budget> {
+    let (value, unit) = text.trim().split_at(text.trim().find(|c: char| c.is_alphabetic())?);
+    let unit = [Unit::Ms, Unit::Mj].into_iter().find(|known| known.as_str() == unit)?;
+    let limit = value.trim().parse().ok().filter(|limit: &f64| limit.is_finite() && *limit > 0.0)?;
+    Some(Budget { unit, limit })
 }
 
 fn level(word: &str) -> Option<LevelFilter> {

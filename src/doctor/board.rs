@@ -12,6 +12,15 @@ pub(super) fn l4t(root: &Path) -> Finding {
     }
 }
 
+/// The power mode beneath `root` (`/`), for a key: `none` where there is no nvpmodel, `unknown` where it cannot be understood.
+pub fn power_mode_name(root: &Path) -> String {
+    match machine::power_mode(root) {
+        Ok(Some(mode)) => mode.to_string(),
+        Ok(None) => "none".into(),
+        Err(_) => "unknown".into(),
+    }
+}
+
 /// The power mode, by name: numbers mean different modes on different boards.
 pub(super) fn power_mode(root: &Path) -> Finding {
     let what = "power mode";
