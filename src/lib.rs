@@ -40,4 +40,7 @@ pub mod config;
 pub mod pipeline;
 pub mod service;
 
+#[cfg(feature = "web")]
+pub mod operator;
+
 pub mod cli;

@@ -11,6 +11,10 @@ use crate::config::{CameraSettings, Settings};
 use crate::error::Result;
 use crate::fallback::{Costs, Fallback, HYSTERESIS};
 use crate::model::Geometry;
+#[cfg(feature = "web")]
+use crate::operator::Facts;
+#[cfg(feature = "web")]
+use crate::pipeline::Pipeline;
 use crate::pipeline::{Camera, Change, Member, Tuning};
 use crate::preprocess::{Preprocess, decode};
 
@@ -20,6 +24,9 @@ pub struct Common {
     crop: f64,
     /// η where the settings say nothing.
     threshold: f32,
+    /// The model's name.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
+    name: String,
 }
 
 impl Common {
@@ -32,11 +39,28 @@ impl Common {
         let args = ModelArgs { model: model.path.clone(), heads, threads: model.threads, backend: model.backend };
         // The threshold is each camera's own, so here it is the model's.
         let session = Session::open(&args, &DecisionArgs { threshold: None, crop: model.crop })?;
-        let common = Self { geometry: *session.geometry(), crop: session.crop, threshold: session.threshold() };
+        let common = Self {
+            geometry: *session.geometry(),
+            crop: session.crop,
+            threshold: session.threshold(),
+            name: session.name.clone(),
+        };
         let threshold = settings.gate.threshold.unwrap_or(common.threshold);
         log::info!("model: {}, threshold {threshold}; engine: {}", session.name, session.cascade.engine().describe());
         let labels = session.labels.into_iter().map(|label| label.name).collect();
         Ok((common, session.cascade, labels))
+    }
+
+    /// What an operator's board shows of the model.
+    #[cfg(feature = "web")]
+    pub fn facts(&self, pipeline: &Pipeline) -> Facts {
+        Facts {
+            model: self.name.clone(),
+            engine: pipeline.cascade.engine().describe().to_string(),
+            labels: pipeline.labels.clone(),
+            grid: self.geometry.grid,
+            crop: self.crop,
+        }
     }
 
     /// Opens one camera.

@@ -5,6 +5,7 @@ mod read;
 mod show;
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub records: RecordsSettings,
     /// `[power]`.
     pub power: PowerSettings,
+    /// `[web]`.
+    pub web: WebSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -146,6 +149,30 @@ pub struct PowerSettings {
     pub idle_s: f64,
 }
 
+/// The page, the metrics and the interface over HTTP. Cannot be changed while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebSettings {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Where to listen, unless the service manager hands sockets over.
+    pub listen: SocketAddr,
+    /// The file with the token of those who may change something, and of all who come from other machines.
+    pub token_file: Option<PathBuf>,
+    /// Names and addresses, besides those of this machine itself, that browsers may call it by.
+    pub hosts: Vec<String>,
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8632)),
+            token_file: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogSettings {
@@ -195,6 +222,7 @@ impl Settings {
             ("gate.fallback", self.gate.static_fallback != new.gate.static_fallback),
             ("[records]", self.records != new.records),
             ("[power]", self.power != new.power),
+            ("[web]", self.web != new.web),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
     }

@@ -86,6 +86,11 @@ impl State {
             ticks: ticks(root),
         }
     }
+
+    /// Reads the processor times alone beneath `root` (`/`).
+    pub fn read_ticks(root: &Path) -> Option<Ticks> {
+        ticks(root)
+    }
 }
 
 /// What happened between two states.
