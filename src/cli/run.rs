@@ -169,7 +169,8 @@ fn build_missing(settings: &Settings) -> Result<()> {
         return Ok(());
     }
     let package = settings.model.path.as_deref().filter(|path| path.is_dir()).ok_or_else(|| {
-        let message = "--build-missing needs an engine package (`cfvit import` makes one): engines are kept in its folder";
+        let message =
+            "--build-missing needs an engine package (`cfvit import` makes one): engines are kept in its folder";
         Error::new(Kind::Usage, message)
     })?;
     match super::build::build_missing(package) {

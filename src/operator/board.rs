@@ -189,11 +189,7 @@ impl Channel {
             confidence: Histogram::new(Histogram::RATIO),
             easel: Easel::default(),
             newest: Mutex::default(),
-            threshold: ThresholdCell {
-                configured_bits: none(),
-                changed_bits: none(),
-                changed_ms: AtomicU64::new(0),
-            },
+            threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },
         }
     }
 

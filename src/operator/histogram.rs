@@ -23,8 +23,9 @@ pub struct Counted {
 
 impl Histogram {
     /// Seconds, from half a millisecond to one second.
-    pub const SECONDS: &'static [f64] =
-        &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0];
+    pub const SECONDS: &'static [f64] = &[
+        0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0,
+    ];
     /// Probabilities.
     pub const RATIO: &'static [f64] = &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 
@@ -84,7 +85,11 @@ impl Counted {
         for &(upper, count) in self.buckets.iter() {
             let reached = below + count as f64;
             if count > 0 && reached >= rank {
-                return Some(if upper.is_finite() { lower + (upper - lower) * (rank - below) / count as f64 } else { lower });
+                return Some(if upper.is_finite() {
+                    lower + (upper - lower) * (rank - below) / count as f64
+                } else {
+                    lower
+                });
             }
             (below, lower) = (reached, upper);
         }

@@ -213,7 +213,9 @@ fn run(board: &Board) {
         }
         for channel in &channels {
             match channel.easel.encode(&mut spare) {
-                Ok(()) => drop(failing.recovers()),
+                Ok(()) => {
+                    failing.recovers();
+                }
                 Err(error) if failing.fails() => log::warn!("a picture cannot be encoded for viewers: {error}"),
                 Err(_) => {}
             }

@@ -177,7 +177,10 @@ impl Access {
         });
         match known {
             true => Ok(()),
-            false => refuse(StatusCode::UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN, or log in on the page"),
+            false => refuse(
+                StatusCode::UNAUTHORIZED,
+                "a token is needed: Authorization: Bearer TOKEN, or log in on the page",
+            ),
         }
     }
 
@@ -190,7 +193,9 @@ impl Access {
             return Ok(None);
         }
         match host {
-            Some(host) if named.next().is_none() && (is_local_name(&host) || self.hosts.contains(&host)) => Ok(Some(host)),
+            Some(host) if named.next().is_none() && (is_local_name(&host) || self.hosts.contains(&host)) => {
+                Ok(Some(host))
+            }
             _ => refuse(StatusCode::MISDIRECTED_REQUEST, "this host is not served here: add it to web.hosts"),
         }
     }
@@ -234,7 +239,8 @@ fn read_token(path: &Path) -> Result<String> {
     let fails = |cause| Error::caused(Kind::Config, format!("web.token_file: cannot read {name}"), cause);
     let size = std::fs::metadata(path).map_err(fails)?.len();
     let wrong = |what: String| {
-        let message = format!("web.token_file: {name}: expected one line of at least {MIN_TOKEN} characters, found {what}");
+        let message =
+            format!("web.token_file: {name}: expected one line of at least {MIN_TOKEN} characters, found {what}");
         Error::new(Kind::Config, message)
     };
     if size > MAX_TOKEN {

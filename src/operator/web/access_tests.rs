@@ -43,7 +43,11 @@ fn only_known_hosts_are_served() {
         assert_eq!(status(&access, &request("GET", "/", &[("host", host)])), expected, "{host}");
     }
     assert_eq!(status(&access, &request("GET", "/", &[])), 421, "no host");
-    assert_eq!(status(&access, &request("GET", "/", &[("host", "localhost"), ("host", "localhost")])), 421, "two hosts");
+    assert_eq!(
+        status(&access, &request("GET", "/", &[("host", "localhost"), ("host", "localhost")])),
+        421,
+        "two hosts"
+    );
     assert_eq!(status(&access, &request("GET", "http://evil.example/", &[("host", "localhost")])), 421);
     assert_eq!(access.check(&request("GET", "/", &[("host", "x")]), Peer::Unix), Ok(()));
     // Through a proxy, what is served to anybody here needs a token; the page itself does not.

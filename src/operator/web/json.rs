@@ -100,9 +100,7 @@ fn named(names: &[&str], values: &[f32]) -> Value {
 
 /// One decision; `size` is that of its picture, where one was taken.
 pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>) -> Value {
-    let class = |&(label, probability): &(usize, f32)| {
-        json!({ "label": label, "name": board.label(label), "probability": number(probability) })
-    };
+    let class = |&(label, probability): &(usize, f32)| json!({ "label": label, "name": board.label(label), "probability": number(probability) });
     let steps = super::super::board::STEPS.iter().zip(steps_ms(snapshot.timing));
     let steps: Map<String, Value> =
         steps.map(|(step, ms)| ((*step).to_owned(), json!((ms * 1e3).round() / 1e3))).collect();

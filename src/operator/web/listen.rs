@@ -57,7 +57,9 @@ fn handed_over() -> Vec<Socket> {
         // SAFETY: the service manager's protocol (LISTEN_PID is this process) makes these descriptors ours, and nobody else in this program
         // takes them: this runs once, at the start of a run.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-        socket(descriptor).inspect_err(|error| log::warn!("socket {number} that was handed over is no use: {error}")).ok()
+        socket(descriptor)
+            .inspect_err(|error| log::warn!("socket {number} that was handed over is no use: {error}"))
+            .ok()
     };
     numbers.into_iter().filter_map(take).collect()
 }

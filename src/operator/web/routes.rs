@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
@@ -9,7 +10,6 @@ use axum::http::{HeaderMap, Response, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
-use axum::Router;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -106,12 +106,7 @@ async fn history(State(app): State<Arc<App>>, uri: Uri) -> Answer {
     Ok(json(StatusCode::OK, &value))
 }
 
-async fn events(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Answer {
+async fn events(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, headers: HeaderMap, uri: Uri) -> Answer {
     let may_write = app.access.may_write(&headers, peer);
     let channel = parameter(&uri, "camera").map(|camera| channel(&app, camera)).transpose()?;
     let viewer = channel.map(|channel| Viewer::new(&app.board, channel));
@@ -123,7 +118,8 @@ async fn frame(State(app): State<Arc<App>>, Path(camera): Path<String>, uri: Uri
     app.access.take_picture()?;
     let shot = match parameter(&uri, "seq") {
         Some(seq) => {
-            let seq = seq.parse().map_err(|_| Refusal(StatusCode::BAD_REQUEST, "seq: expected a whole number".to_owned()))?;
+            let seq =
+                seq.parse().map_err(|_| Refusal(StatusCode::BAD_REQUEST, "seq: expected a whole number".to_owned()))?;
             channel.easel.shot(seq).ok_or((StatusCode::NOT_FOUND, "the picture of this frame is gone, or never was"))
         }
         None => {
@@ -205,5 +201,8 @@ fn channel(app: &App, camera: &str) -> Result<Arc<Channel>, Refusal> {
 
 /// The value of a parameter of the query. Those that are known here need no escapes.
 fn parameter<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
-    uri.query()?.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+    uri.query()?
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
 }

@@ -81,7 +81,10 @@ pub const BOUNDARY: &str = "cfvit-frame";
 pub fn pictures(app: Arc<App>, viewer: Viewer) -> Result<Body, Refusal> {
     if app.stream_count.fetch_add(1, Relaxed) >= MAX_STREAMS {
         app.stream_count.fetch_sub(1, Relaxed);
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_STREAMS} streams are open, which is all there are"));
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{MAX_STREAMS} streams are open, which is all there are"),
+        );
     }
     let shots = viewer.channel().easel.subscribe();
     let stream = Stream { viewer, shots, app, begun: false };
