@@ -220,7 +220,7 @@ function showAnswer(decision) {
   setText("label", smooth.name || `class ${smooth.label}`);
   $("badge").dataset.stage = stage;
   setText("badge", { coarse: "coarse was enough", fine: "fine stage asked", static: "static pass" }[stage]);
-  setText("raw", `this frame: ${decision.name || decision.label}, ${percent(decision.confidence)}`);
+  setText("raw", `steady over the last frames: ${percent(smooth.probability)}; this one: ${decision.name || decision.label}, ${percent(decision.confidence)}`);
   const compared = `coarse confidence ${percent(sure)}, threshold ${percent(threshold)}`;
   setText("why", stage === "static" ? "Both stages gave way to one pass over everything." : `${compared}.`);
   const fine = stage === "coarse" ? [] : decision.top;
@@ -397,12 +397,11 @@ function showChart(figure, chart, lines, history) {
     caption.children[index + 1].textContent = `${chart.lines[index][1]} ${text}`;
   });
   drawing.setAttribute("aria-label", `${chart.title}: ${caption.textContent}`);
+  figure.classList.toggle("empty", measured.length === 0);
+  if (measured.length === 0) return;
+  // A drawing that is hidden has no width.
   const [width, height, left, bottom] = [drawing.clientWidth || 600, 120, 50, 18];
   drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  if (measured.length === 0) {
-    drawing.replaceChildren(node("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "Not measured"));
-    return details.children[1].replaceChildren();
-  }
   const span = (width - left - 4) / (range() === "5m" ? 300 : 1440);
   const top = chart.top || niceTop(Math.max(...measured, 1e-3));
   const count = history.time_ms.length;
