@@ -22,6 +22,12 @@ pub enum Kind {
     Device,
     /// A file or device could not be read or written.
     Io,
+    /// What is asked for cannot be had at once: a calibration whose limits contradict each other or the machine. Exit code 3.
+    Infeasible,
+    /// Too few calibration frames to promise anything. Exit code 4.
+    TooFew,
+    /// A certificate or an audit belongs to another engine, preprocessing or power mode. Exit code 5.
+    Mismatch,
     /// Whoever read our standard output has gone (`cfvit … | head`). Nothing failed: exit code 0, nothing printed.
     Closed,
 }
@@ -62,11 +68,15 @@ impl Error {
         self.kind
     }
 
-    /// The process's exit code for this error: 2 for wrong usage or configuration, 1 for every other failure.
+    /// The process's exit code for this error: 2 for wrong usage or configuration, 3 to 5 for what a calibration cannot promise, 1 for every
+    /// other failure.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
             Kind::Closed => 0,
             Kind::Usage | Kind::Config => 2,
+            Kind::Infeasible => 3,
+            Kind::TooFew => 4,
+            Kind::Mismatch => 5,
             _ => 1,
         }
     }

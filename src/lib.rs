@@ -33,11 +33,15 @@ pub mod report;
 
 pub mod bench;
 pub mod build;
+pub mod calibrate;
 pub mod doctor;
+pub mod plot;
 
 pub mod config;
 
 pub mod pipeline;
+
+pub mod guard;
 pub mod service;
 
 #[cfg(feature = "web")]

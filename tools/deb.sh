@@ -9,7 +9,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 host=$(dpkg --print-architecture)
-[ $# -gt 0 ] || { [ "$host" = arm64 ] && set -- arm64 || set -- "$host" arm64; }
+if [ $# = 0 ]; then
+    set -- "$host"
+    [ "$host" = arm64 ] || set -- "$host" arm64
+fi
 
 if ! target/tools/bin/cargo-deb --version >/dev/null 2>&1; then
     tools/cargo.sh install --quiet cargo-deb --version '^3' --locked --root target/tools --target-dir target/tools/build
@@ -28,7 +31,7 @@ package() {
     $program manual target/manual
     mkdir -p target/deb
     PATH="$(dirname "$(command -v "${CARGO:-cargo}" || echo /usr/bin/cargo)"):$PATH" \
-        target/tools/bin/cargo-deb --no-build --no-strip --quiet --output target/deb/ "$@"
+        target/tools/bin/cargo-deb --no-build --strip --quiet --output target/deb/ "$@"
     deb=$(ls -t target/deb/cfvit_*_"$architecture".deb | head -n 1)
     if command -v lintian >/dev/null; then
         lintian --fail-on error "$deb"
@@ -46,8 +49,8 @@ for architecture; do
         ;;
     arm64)
         tools/cross-aarch64.sh build --release --locked --features tensorrt --bin cfvit
-        package arm64 "qemu-aarch64-static target/cross/aarch64-unknown-linux-gnu/release/cfvit" \
-            --target aarch64-unknown-linux-gnu --target-dir target/cross
+        CARGO_TARGET_DIR=$PWD/target/cross package arm64 "qemu-aarch64-static target/cross/aarch64-unknown-linux-gnu/release/cfvit" \
+            --target aarch64-unknown-linux-gnu
         ;;
     *)
         echo "usage: tools/deb.sh [$host|arm64]…" >&2

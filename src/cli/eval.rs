@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::eval::{Accuracy, Dynamic, Evaluation, Observation, Sample, SweepPoint, image_folder, rank};
 use crate::files;
 use crate::frame::{Choice, CoarseOutput, Inputs};
+use crate::plot::{Line, Mark, Plot, Shape};
 use crate::{gate, gather};
 
 /// Measure accuracy and cost on labelled pictures: coarse only, fine always, and the cascade
@@ -20,8 +21,10 @@ use crate::{gate, gather};
 /// DIR holds one folder of pictures for each class. Folders named by the labels' ids are that class; otherwise the rank among
 /// the sorted folder names is the class. Both stages run once on every picture, which answers for every threshold.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cfvit eval pictures/val\n  cfvit eval --sweep --json curve.json pictures/val\n  \
-                        cfvit eval --model my.pth --threshold 0.7 pictures/val")]
+#[command(
+    after_help = "Examples:\n  cfvit eval pictures/val\n  cfvit eval --sweep --json curve.json --plot curve.svg pictures/val\n  \
+                        cfvit eval --model my.pth --threshold 0.7 pictures/val"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -33,6 +36,9 @@ pub struct Args {
     /// Also write the numbers to FILE as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw accuracy against cost over all thresholds, with the one in force, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// A folder of class folders
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -89,6 +95,9 @@ pub fn run(args: Args) -> Result<()> {
     // Before anything is printed: a reader that closes standard output early must not cost the file.
     if let Some(path) = &args.json {
         write_json(path, &report)?;
+    }
+    if let Some(path) = &args.plot {
+        plot(&report, &evaluation.sweep()).write(path)?;
     }
     print_report(&report)?;
     failures.finish(samples.len())
@@ -176,9 +185,31 @@ impl Batch {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress(len: usize) -> ProgressBar {
+pub(super) fn progress(len: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pictures, {eta} left");
     ProgressBar::new(len as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Accuracy against cost.
+fn plot(report: &Report<'_>, sweep: &[SweepPoint]) -> Plot {
+    let Report { coarse, fine, dynamic, gmacs, .. } = report;
+    let mark = |shape, text: &str, at| Mark { shape, text: text.to_owned(), at };
+    let name = format!("η = {}, {:.0} % fine", report.threshold, 100.0 * dynamic.fine_fraction);
+    Plot {
+        title: format!("{}, {} pictures", report.model, report.images),
+        x_label: "mean multiply-accumulates of a picture, 1e9".to_owned(),
+        y_label: "top-1, %".to_owned(),
+        lines: vec![Line {
+            name: "η from 0 to 1".to_owned(),
+            points: sweep.iter().map(|point| (point.mean_gmacs, point.top1)).collect(),
+        }],
+        marks: vec![
+            mark(Shape::Square, "coarse only", (gmacs.coarse, coarse.top1)),
+            mark(Shape::Triangle, "fine always", (gmacs.coarse + gmacs.fine, fine.top1)),
+            mark(Shape::Dot, &name, (dynamic.mean_gmacs, dynamic.top1)),
+        ],
+        level: None,
+    }
 }
 
 fn print_report(report: &Report<'_>) -> Result<()> {

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use super::print;
+use crate::calibrate::report::sentence;
 use crate::error::Result;
 use crate::model::{self, Details, Family, Model, StoredResults};
 
@@ -84,6 +85,12 @@ fn facts(model: &Model, details: &Details) -> String {
     );
     row("crop", model.crop.to_string());
     row("threshold", model.threshold.map_or("not set".into(), |t| t.to_string()));
+    if let Some(certificate) = &model.certificate {
+        row("certificate", sentence(certificate));
+        let made =
+            format!("made {} for {}, power mode {}", certificate.created, certificate.engine, certificate.power_mode);
+        row("", format!("{made}; assumes {}", certificate.assumption));
+    }
     row("labels", labels(model, details));
     row("stored as", dtypes(details));
     if !details.ignored.is_empty() {
@@ -202,6 +209,7 @@ fn to_json(model: &Model, details: &Details) -> Value {
         "gmacs": { "coarse": giga(macs.coarse), "fine": giga(macs.fine), "both": giga(macs.coarse + macs.fine) },
         "crop": model.crop,
         "threshold": model.threshold,
+        "certificate": model.certificate,
         "labels": model.labels.iter().map(|l| json!({ "id": l.id, "name": l.name })).collect::<Vec<_>>(),
         "dtypes": details.dtypes.iter().map(|(d, n)| (d.as_str().to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),
         "ignored": details.ignored,

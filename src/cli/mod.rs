@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod build_plan;
+mod calibrate;
 mod classify;
 mod config;
 mod doctor;
@@ -51,6 +52,7 @@ enum Command {
     Run(run::Args),
     Config(config::Args),
     Eval(eval::Args),
+    Calibrate(calibrate::Args),
     Bench(bench::Args),
     Visualize(visualize::Args),
     Inspect(inspect::Args),
@@ -85,9 +87,17 @@ pub struct ModelArgs {
 /// How pictures are decided; shared by the subcommands that do.
 #[derive(clap::Args)]
 pub struct DecisionArgs {
-    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the model's, else 0.5]
+    /// Confidence from which the coarse answer is final: 0 never refines, above 1 always does [default: the certificate's,
+    /// else the model's, else 0.5]
     #[arg(long, value_name = "η", value_parser = threshold, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
+    /// A certificate that `cfvit calibrate --out` wrote: its η, where it holds for this engine [default: the package's own]
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// Use the certificate's η also where it was made for another engine, crop or power mode; the default is to refine every frame
+    /// then
+    #[arg(long)]
+    pub allow_uncertified: bool,
     /// Evaluation crop ratio: the share of the picture's shorter side that the network sees [default: the model's]
     #[arg(long, value_name = "R", value_parser = crop, allow_negative_numbers = true)]
     pub crop: Option<f64>,
@@ -138,6 +148,7 @@ pub fn main() -> ExitCode {
     report(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Calibrate(args) => calibrate::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -19,14 +19,16 @@ use crate::config::WebSettings;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::guard::Keeper;
 use crate::logging;
+use crate::machine::Watcher;
 #[cfg(feature = "web")]
 use crate::operator::{
     Board, Facts, Feed,
     web::{self, Web},
 };
 use crate::pipeline::{Control, Outcome, Pipeline, control};
-use crate::power;
+use crate::power::{self, Idle, Meter};
 use crate::report::{Rotation, Target};
 use crate::service::{Notifier, Signalled, Watch, reload_on};
 
@@ -51,7 +53,7 @@ use crate::service::{Notifier, Signalled, Watch, reload_on};
 #[derive(clap::Args)]
 #[command(
     after_long_help = "Exit codes: 0 the run ended as asked (also by a signal), 1 no frame could be decided, or the \
-    source or the engine failed for good, 2 wrong usage.\n\n\
+    source or the engine failed for good, 2 wrong usage or configuration.\n\n\
     Examples:\n  cfvit run --source photos\n  cfvit run --source photos --loop --fps 30 --jsonl decisions.jsonl\n  \
     cfvit run --source photos --jsonl - | jq .name\n  \
     cfvit run --source door=/pictures/door --source yard=/pictures/yard\n  cfvit run --config /etc/cfvit/cfvit.toml"
@@ -140,7 +142,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.build_missing {
         notifier.extending("building the engines", || build_missing(&settings))?;
     }
-    let (common, pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
+    let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
+    let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
+        pipeline.observers.push(Box::new(guard));
+        keeper
+    });
     #[cfg(feature = "web")]
     let web = (settings.web.clone(), common.facts(&pipeline));
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
@@ -153,6 +159,8 @@ pub fn run(args: Args) -> Result<()> {
     #[cfg(feature = "web")]
     let (pipeline, _web) = operated(pipeline, &web)?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
+    // The guard went with the pipeline.
+    keeper.into_iter().for_each(Keeper::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
         true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),
@@ -191,11 +199,14 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     }
     let meter = power::open(Path::new("/sys"));
     log::info!("energy: {}", meter.as_ref().map_or("not measured, no meter".to_owned(), |meter| meter.describe()));
+    let (meter, idle) = measure_idle(meter, settings.power.idle_s);
     let pipeline = Pipeline {
         cameras,
         cascade,
         labels,
         meter,
+        idle,
+        machine: Some(Watcher::new("/")),
         records,
         frames: args.frames,
         report_interval: Duration::from_secs_f64(settings.report.interval_s),
@@ -222,6 +233,21 @@ fn operated(mut pipeline: Pipeline, (settings, facts): &(WebSettings, Facts)) ->
     Ok((pipeline, web))
 }
 
+/// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
+fn measure_idle(meter: Option<Box<dyn Meter>>, idle_s: f64) -> (Option<Box<dyn Meter>>, Option<Idle>) {
+    let meter = match meter {
+        Some(meter) if idle_s > 0.0 => meter,
+        meter => return (meter, None),
+    };
+    // No frame flows yet, and a signal ends the program at once.
+    let (meter, idle) = power::measure_idle(meter, Duration::from_secs_f64(idle_s), &Stop::new());
+    match idle {
+        Some(idle) => log::info!("idle: {:.0} mW (standard error {:.1} mW)", idle.mean_mw, idle.standard_error_mw),
+        None => log::warn!("the idle power could not be measured: energy is told without taking it off"),
+    }
+    (meter, idle)
+}
+
 /// From now on every request reads the configuration again and puts it in force, or leaves everything as it is.
 fn start_reloads(
     args: Args,
@@ -234,7 +260,7 @@ fn start_reloads(
     // What needs a restart is compared with what the process began with.
     reload_on(hangups, notifier, move || {
         let new = settings(&args)?;
-        control.apply(common.change(&in_force, &new)?)?;
+        control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
         Ok(match first.fixed_changes(&in_force)[..] {
@@ -252,6 +278,8 @@ fn settings(args: &Args) -> Result<Settings> {
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
     model.crop = args.decision.crop.or(model.crop);
+    settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
+    settings.gate.allow_uncertified |= args.decision.allow_uncertified;
     if args.decision.threshold.is_some() {
         settings.gate.threshold = args.decision.threshold;
         settings.cameras.0.iter_mut().for_each(|camera| camera.threshold = None);

@@ -1,21 +1,27 @@
 //! From settings to a running pipeline, and from new settings to a change of it.
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::session::Session;
 use super::{DecisionArgs, ModelArgs};
+use crate::calibrate::cost::Unit;
+use crate::calibrate::{self, Keys, Standing, report};
 use crate::capture::{self, Options};
 use crate::cascade::Cascade;
-use crate::config::{CameraSettings, Settings};
-use crate::error::Result;
+use crate::config::{AuditFolder, CameraSettings, Settings};
+use crate::error::{Error, Kind, Result};
 use crate::fallback::{Costs, Fallback, HYSTERESIS};
+use crate::guard::{self, Guard, Keeper};
 use crate::model::Geometry;
+use crate::model::package::Certificate;
 #[cfg(feature = "web")]
 use crate::operator::Facts;
 #[cfg(feature = "web")]
 use crate::pipeline::Pipeline;
 use crate::pipeline::{Camera, Change, Member, Tuning};
+use crate::power;
 use crate::preprocess::{Preprocess, decode};
 
 /// What every camera of a run has in common, now and after a reload.
@@ -27,7 +33,13 @@ pub struct Common {
     /// The model's name.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
     name: String,
+    /// The certificate, and what it must be made for.
+    certificate: Option<Certificate>,
+    keys: Option<Keys>,
 }
+
+/// A slot that no run reaches the end of.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Common {
     /// Opens the model that `settings` name, on its engine.
@@ -37,14 +49,30 @@ impl Common {
     pub fn open(settings: &Settings, heads: Option<usize>) -> Result<(Self, Cascade, Vec<String>)> {
         let model = &settings.model;
         let args = ModelArgs { model: model.path.clone(), heads, threads: model.threads, backend: model.backend };
-        // The threshold is each camera's own, so here it is the model's.
-        let session = Session::open(&args, &DecisionArgs { threshold: None, crop: model.crop })?;
+        // The threshold is each camera's own, so here it is the certificate's or the model's.
+        let gate = &settings.gate;
+        let decision = DecisionArgs {
+            threshold: None,
+            crop: model.crop,
+            certificate: gate.certificate.clone(),
+            allow_uncertified: gate.allow_uncertified,
+        };
+        let keyed = gate.budget.is_some() || settings.audit.slot_s.is_some() && audit_folder(settings).is_some();
+        let mut session = Session::open_keyed(&args, &decision, keyed)?;
         let common = Self {
             geometry: *session.geometry(),
             crop: session.crop,
             threshold: session.threshold(),
             name: session.name.clone(),
+            certificate: session.certificate.take(),
+            keys: session.keys.take(),
         };
+        if let (Some(certificate), Standing::Certified) = (&common.certificate, &session.in_force.standing) {
+            log::info!("certificate: {}", report::sentence(certificate));
+            if gate.static_fallback {
+                log::warn!("answers of the static pass are outside of what the certificate promises");
+            }
+        }
         let threshold = settings.gate.threshold.unwrap_or(common.threshold);
         log::info!("model: {}, threshold {threshold}; engine: {}", session.name, session.cascade.engine().describe());
         let labels = session.labels.into_iter().map(|label| label.name).collect();
@@ -89,6 +117,60 @@ impl Common {
         })
     }
 
+    /// What watches over the cameras, where there is anything to watch: a promise, a budget, or an audit to keep.
+    ///
+    /// # Errors
+    /// When an audit cannot be written, or an energy budget has no meter.
+    pub fn guard(&self, settings: &Settings) -> Result<Option<(Guard, Keeper)>> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let (folder, slot_s) = (audit_folder(settings), settings.audit.slot_s);
+        let gate = &settings.gate;
+        let cameras: Vec<guard::Camera> = settings.cameras.0.iter().map(|c| self.guarded(c, settings)).collect();
+        let watched = cameras.iter().any(|camera| camera.promise.is_some()) || folder.is_some();
+        if gate.budget.is_none() && !(watched && slot_s.is_some()) {
+            return Ok(None);
+        }
+        let meter = match gate.budget {
+            Some(budget) if budget.unit == Unit::Mj => Some(power::open(Path::new("/sys")).ok_or_else(|| {
+                Error::new(
+                    Kind::Config,
+                    "gate.budget: this machine has no power meter that can be read, so no energy can be kept",
+                )
+            })?),
+            _ => None,
+        };
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        let settings = guard::Settings {
+            slot: slot_s.map_or(NEVER, Duration::from_secs_f64),
+            folder: folder.filter(|_| slot_s.is_some()),
+            auto: settings.calibration.auto,
+            budget: gate.budget,
+            budget_first: gate.budget_first,
+            seed,
+        };
+        if let Some(slot_s) = slot_s.filter(|_| watched) {
+            let place = settings.folder.as_ref().map_or("nowhere".into(), |folder| folder.display().to_string());
+            log::info!("audit: one frame of every {slot_s} s gets both stages, kept {}", place);
+        }
+        guard::start(&settings, cameras, keys, self.geometry.classes, meter).map(Some)
+    }
+
+    /// What `camera`'s threshold rests on.
+    fn guarded(&self, camera: &CameraSettings, settings: &Settings) -> guard::Camera {
+        let asked = camera.threshold.or(settings.gate.threshold);
+        let promised = self.certificate.as_ref().zip(self.keys.as_ref());
+        let in_force = calibrate::in_force(asked, promised, self.threshold, settings.gate.allow_uncertified);
+        if let (Some(_), Some(warning)) = (asked, in_force.warning()) {
+            log::warn!("camera {}: {warning}", camera.name);
+        }
+        let mut promise = self.certificate.clone().filter(|_| in_force.standing == Standing::Certified);
+        if settings.gate.budget.is_some() && settings.gate.budget_first && promise.is_some() {
+            log::warn!("camera {}: uncertified: the budget may break what the certificate promises", camera.name);
+            promise = None;
+        }
+        guard::Camera { name: camera.name.clone(), promise, threshold: in_force.threshold }
+    }
+
     /// How the frames of `camera` are decided.
     fn tuning(&self, camera: &CameraSettings, settings: &Settings) -> Tuning {
         Tuning {
@@ -97,14 +179,14 @@ impl Common {
         }
     }
 
-    /// What changes a run with the settings `old` into one with the settings `new`: cameras that are the same go on, the others are
-    /// opened here.
+    /// What changes a run with the settings `old`, of which the cameras called `ended` have ended, into one with the settings `new`:
+    /// cameras that are the same and run go on, the others are opened here.
     ///
     /// # Errors
     /// When a new camera cannot be opened. Nothing has changed then.
-    pub fn change(&self, old: &Settings, new: &Settings) -> Result<Change> {
+    pub fn change(&self, (old, ended): (&Settings, &[String]), new: &Settings) -> Result<Change> {
         let member = |camera: &CameraSettings| {
-            if old.cameras.0.iter().any(|known| known.is_same(camera)) {
+            if old.cameras.0.iter().any(|known| known.is_same(camera)) && !ended.contains(&camera.name) {
                 return Ok(Member::Keep { name: camera.name.clone(), tuning: self.tuning(camera, new) });
             }
             self.camera(camera, new).map(Member::Start)
@@ -113,6 +195,19 @@ impl Common {
             cameras: new.cameras.0.iter().map(member).collect::<Result<_>>()?,
             report_interval: Duration::from_secs_f64(new.report.interval_s),
         })
+    }
+}
+
+/// Where audits are kept, if anywhere.
+fn audit_folder(settings: &Settings) -> Option<PathBuf> {
+    match &settings.audit.folder {
+        AuditFolder::Nowhere => None,
+        AuditFolder::At(folder) => Some(folder.clone()),
+        // Several folders are separated by colons.
+        AuditFolder::Service => {
+            let folders = std::env::var("STATE_DIRECTORY").ok()?;
+            folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+        }
     }
 }
 

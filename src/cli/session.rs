@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use super::{DecisionArgs, ModelArgs};
+use crate::calibrate::{self, InForce, Keys};
 use crate::cascade::{Cascade, Lap, Verdict};
+use crate::doctor;
 use crate::engine::{self, Backend};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture, Timing};
+use crate::model::package::Certificate;
 use crate::model::{self, Geometry, Label};
 use crate::preprocess::{Preprocess, decode};
 use crate::report::text::printable;
@@ -26,6 +29,12 @@ pub struct Session {
     pub preprocess: Preprocess,
     /// The engine, with the threshold in force.
     pub cascade: Cascade,
+    /// The certificate that the command line names, else the model's.
+    pub certificate: Option<Certificate>,
+    /// What a certificate must be made for to hold here; known where there is one, and where it was asked for.
+    pub keys: Option<Keys>,
+    /// The threshold in force and what it rests on.
+    pub in_force: InForce,
     /// The tensors of the picture prepared last.
     pub inputs: Inputs,
     picture: Picture,
@@ -44,21 +53,41 @@ pub struct Decision<'a> {
 }
 
 impl Session {
-    /// Opens the model that `args` name; the model's own threshold and crop ratio stand where `decision` says nothing.
+    /// Opens the model that `args` name; the certificate's threshold, else the model's own, and the model's crop ratio stand where `decision`
+    /// says nothing. A certificate that does not hold here is warned of, and every frame refined.
     ///
     /// # Errors
-    /// When the model cannot be opened, or a value does not fit it.
+    /// When the model or the certificate cannot be opened, or a value does not fit the model.
     pub fn open(args: &ModelArgs, decision: &DecisionArgs) -> Result<Self> {
+        Self::open_keyed(args, decision, false)
+    }
+
+    /// The same; with `keyed` also where there is no certificate, the keys for one are found, which reads all weights.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn open_keyed(args: &ModelArgs, decision: &DecisionArgs, keyed: bool) -> Result<Self> {
         let mut model = model::open(args.model.as_deref(), args.heads)?;
         let crop = decision.crop.unwrap_or(model.crop);
         let preprocess = Preprocess::new(&model.geometry, crop)?;
-        let threshold = decision.threshold.or(model.threshold).unwrap_or(DEFAULT_THRESHOLD);
+        let own = model.certificate.take();
+        let certificate = decision.certificate.as_deref().map(Certificate::read).transpose()?.or(own);
+        let weights = (keyed || certificate.is_some()).then(|| calibrate::weights_sha256(&model));
+        let threshold = model.threshold.unwrap_or(DEFAULT_THRESHOLD);
         let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
         let package = args.model.as_deref().filter(|path| path.is_dir());
         let options = engine::Options { backend: backend(args)?, threads: args.threads, package };
-        let cascade = Cascade::new(engine::open_on(model, &options)?, threshold);
+        let engine = engine::open_on(model, &options)?;
+        let mode = || doctor::power_mode_name(Path::new("/"));
+        let keys = weights.map(|weights| Keys::new(&weights, engine.as_ref(), crop, mode()));
+        let promised = certificate.as_ref().zip(keys.as_ref());
+        let in_force = calibrate::in_force(decision.threshold, promised, threshold, decision.allow_uncertified);
+        if let Some(warning) = in_force.warning() {
+            log::warn!("{warning}");
+        }
+        let cascade = Cascade::new(engine, in_force.threshold);
         let (picture, inputs) = Default::default();
-        Ok(Self { name, labels, crop, preprocess, cascade, inputs, picture })
+        Ok(Self { name, labels, crop, preprocess, cascade, certificate, keys, in_force, inputs, picture })
     }
 
     /// The threshold η in force.

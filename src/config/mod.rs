@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
+use crate::calibrate::Budget;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::smoothing::Smoothing;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub records: RecordsSettings,
     /// `[power]`.
     pub power: PowerSettings,
+    /// `[audit]`.
+    pub audit: AuditSettings,
+    /// `[calibration]`.
+    pub calibration: CalibrationSettings,
     /// `[web]`.
     pub web: WebSettings,
     /// `[log]`.
@@ -64,6 +69,14 @@ pub struct GateSettings {
     pub threshold: Option<f32>,
     /// A static pass may take the cascade's place. Cannot be changed while it runs.
     pub static_fallback: bool,
+    /// A certificate in a file of its own; `None` is the package's. Cannot be changed while it runs.
+    pub certificate: Option<PathBuf>,
+    /// Use the certificate's threshold also where it does not hold. Cannot be changed while it runs.
+    pub allow_uncertified: bool,
+    /// The mean cost of a frame to keep. Cannot be changed while it runs.
+    pub budget: Option<Budget>,
+    /// The budget may break the certificate's limit on errors. Cannot be changed while it runs.
+    pub budget_first: bool,
 }
 
 /// The cameras in their order.
@@ -149,6 +162,40 @@ pub struct PowerSettings {
     pub idle_s: f64,
 }
 
+/// How decisions are audited. Cannot be changed while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditSettings {
+    /// Where audits are kept.
+    pub folder: AuditFolder,
+    /// Seconds of a slot, of which one frame is audited; `None` audits nothing.
+    pub slot_s: Option<f64>,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { folder: AuditFolder::Service, slot_s: Some(10.0) }
+    }
+}
+
+/// Where audits are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuditFolder {
+    /// The folder that the service manager gives for state (`$STATE_DIRECTORY`); nowhere where there is none.
+    #[default]
+    Service,
+    /// Nowhere: an alarm is still raised, but forgotten at a restart.
+    Nowhere,
+    /// This folder.
+    At(PathBuf),
+}
+
+/// What follows an alarm for drift. Cannot be changed while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CalibrationSettings {
+    /// Certify anew from audited frames.
+    pub auto: bool,
+}
+
 /// The page, the metrics and the interface over HTTP. Cannot be changed while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebSettings {
@@ -222,6 +269,14 @@ impl Settings {
             ("gate.fallback", self.gate.static_fallback != new.gate.static_fallback),
             ("[records]", self.records != new.records),
             ("[power]", self.power != new.power),
+            ("[audit]", self.audit != new.audit),
+            ("[calibration]", self.calibration != new.calibration),
+            (
+                "gate.certificate",
+                (&self.gate.certificate, self.gate.allow_uncertified)
+                    != (&new.gate.certificate, new.gate.allow_uncertified),
+            ),
+            ("gate.budget", (self.gate.budget, self.gate.budget_first) != (new.gate.budget, new.gate.budget_first)),
             ("[web]", self.web != new.web),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()

@@ -9,9 +9,11 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    CameraSettings, Cameras, GateSettings, LEVELS, LogSettings, MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings,
-    RecordsSettings, ReportSettings, Settings, WebSettings,
+    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
+    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
 };
+use crate::calibrate::Budget;
+use crate::calibrate::cost::Unit;
 use crate::capture::Options;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +33,8 @@ struct File {
     report: Report,
     records: Records,
     power: Power,
+    audit: Audit,
+    calibration: Calibration,
     web: Web,
     log: Log,
 }
@@ -49,6 +53,10 @@ struct Model {
 struct Gate {
     threshold: Key,
     fallback: Key,
+    certificate: Key,
+    allow_uncertified: Key,
+    budget: Key,
+    on_conflict: Key,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +92,19 @@ struct Power {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [audit]")]
+struct Audit {
+    folder: Key,
+    slot_s: Key,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [calibration]")]
+struct Calibration {
+    auto: Key,
+}
+
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the section [web]")]
 struct Web {
     enabled: Key,
@@ -109,6 +130,8 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         report: source.report(&file.report)?,
         records: source.records(&file.records)?,
         power: source.power(&file.power)?,
+        audit: source.audit(&file.audit)?,
+        calibration: source.calibration(&file.calibration)?,
         web: source.web(&file.web)?,
         log: source.log(&file.log)?,
     })
@@ -157,7 +180,48 @@ impl Source<'_> {
                 Some("none") => Some(false),
                 _ => None,
             })?;
-        Ok(GateSettings { threshold: threshold.flatten(), static_fallback: fallback.unwrap_or_default() })
+        let certificate = self.key("gate.certificate", &raw.certificate, "a file, or \"package\"", |value| {
+            text(value).map(|path| (path != "package").then(|| PathBuf::from(path)))
+        })?;
+        let allow = self.key("gate.allow_uncertified", &raw.allow_uncertified, "true or false", Value::as_bool)?;
+        let budgets = "a time or an energy above 0, like \"20 ms\" or \"150 mJ\", or \"none\"";
+        let budget = self.key("gate.budget", &raw.budget, budgets, |value| {
+            or_word(value, "none", |value| budget(value.as_str()?))
+        })?;
+        let conflicts = "\"accuracy\" or \"budget\"";
+        let first = self.key("gate.on_conflict", &raw.on_conflict, conflicts, |value| match value.as_str() {
+            Some("accuracy") => Some(false),
+            Some("budget") => Some(true),
+            _ => None,
+        })?;
+        Ok(GateSettings {
+            threshold: threshold.flatten(),
+            static_fallback: fallback.unwrap_or_default(),
+            certificate: certificate.flatten(),
+            allow_uncertified: allow.unwrap_or_default(),
+            budget: budget.flatten(),
+            budget_first: first.unwrap_or_default(),
+        })
+    }
+
+    fn audit(&self, raw: &Audit) -> Result<AuditSettings> {
+        let default = AuditSettings::default();
+        let folder = self.key("audit.folder", &raw.folder, "a folder, \"service\" or \"none\"", |value| {
+            text(value).map(|path| match path {
+                "service" => AuditFolder::Service,
+                "none" => AuditFolder::Nowhere,
+                path => AuditFolder::At(PathBuf::from(path)),
+            })
+        })?;
+        let slot = self.key("audit.slot_s", &raw.slot_s, "seconds from 0.01 to 86400, or \"off\"", |value| {
+            or_word(value, "off", |value| number(value, 0.01..=86_400.0))
+        })?;
+        Ok(AuditSettings { folder: folder.unwrap_or(default.folder), slot_s: slot.unwrap_or(default.slot_s) })
+    }
+
+    fn calibration(&self, raw: &Calibration) -> Result<CalibrationSettings> {
+        let auto = self.key("calibration.auto", &raw.auto, "true or false", Value::as_bool)?;
+        Ok(CalibrationSettings { auto: auto.unwrap_or_default() })
     }
 
     fn cameras(&self, raw: Option<&[Spanned<Camera>]>) -> Result<Cameras> {
@@ -357,6 +421,14 @@ fn hosts(value: &Value) -> Option<Vec<String>> {
     };
     let names = value.as_array()?.iter().map(|host| host.as_str().filter(|host| is_host(host)).map(str::to_owned));
     names.collect()
+}
+
+/// `20 ms`, `150 mJ`.
+fn budget(text: &str) -> Option<Budget> {
+    let (value, unit) = text.trim().split_at(text.trim().find(|c: char| c.is_alphabetic())?);
+    let unit = [Unit::Ms, Unit::Mj].into_iter().find(|known| known.as_str() == unit)?;
+    let limit = value.trim().parse().ok().filter(|limit: &f64| limit.is_finite() && *limit > 0.0)?;
+    Some(Budget { unit, limit })
 }
 
 fn level(word: &str) -> Option<LevelFilter> {

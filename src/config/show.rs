@@ -5,7 +5,7 @@ use std::fmt;
 use log::LevelFilter;
 use toml::Value;
 
-use super::{LEVELS, Settings};
+use super::{AuditFolder, LEVELS, Settings};
 use crate::engine::Backend;
 
 /// Text in quotes, with what TOML wants escaped.
@@ -21,7 +21,7 @@ fn or<T: fmt::Display>(value: Option<T>, word: &str) -> String {
 /// A file that [`Settings::parse`] reads as these settings.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { model, gate, cameras, report, records, power, web, log } = self;
+        let Settings { model, gate, cameras, report, records, power, audit, calibration, web, log } = self;
         writeln!(f, "[model]")?;
         writeln!(f, "path = {}", or(model.path.as_ref().map(|path| quoted(path.display())), "bundled"))?;
         writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
@@ -30,6 +30,11 @@ impl fmt::Display for Settings {
         writeln!(f, "\n[gate]")?;
         writeln!(f, "threshold = {}", or(gate.threshold, "model"))?;
         writeln!(f, "fallback = {}", quoted(if gate.static_fallback { "static" } else { "none" }))?;
+        writeln!(f, "certificate = {}", or(gate.certificate.as_ref().map(|path| quoted(path.display())), "package"))?;
+        writeln!(f, "allow_uncertified = {}", gate.allow_uncertified)?;
+        let budget = gate.budget.map(|budget| quoted(format_args!("{} {}", budget.limit, budget.unit.as_str())));
+        writeln!(f, "budget = {}", or(budget, "none"))?;
+        writeln!(f, "on_conflict = {}", quoted(if gate.budget_first { "budget" } else { "accuracy" }))?;
         for camera in &cameras.0 {
             writeln!(f, "\n[[camera]]")?;
             writeln!(f, "name = {}", quoted(&camera.name))?;
@@ -48,6 +53,16 @@ impl fmt::Display for Settings {
         writeln!(f, "keep_files = {}", records.keep_files)?;
         writeln!(f, "\n[power]")?;
         writeln!(f, "idle_s = {}", power.idle_s)?;
+        writeln!(f, "\n[audit]")?;
+        let folder = match &audit.folder {
+            AuditFolder::Service => quoted("service"),
+            AuditFolder::Nowhere => quoted("none"),
+            AuditFolder::At(path) => quoted(path.display()),
+        };
+        writeln!(f, "folder = {folder}")?;
+        writeln!(f, "slot_s = {}", or(audit.slot_s, "off"))?;
+        writeln!(f, "\n[calibration]")?;
+        writeln!(f, "auto = {}", calibration.auto)?;
         writeln!(f, "\n[web]")?;
         writeln!(f, "enabled = {}", web.enabled)?;
         writeln!(f, "listen = {}", quoted(web.listen))?;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::calibrate::cost::Unit;
 
 fn parse(text: &str) -> Result<Settings> {
     Settings::parse(text, "cfvit.toml")
@@ -62,7 +63,11 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ),
         ("[gate]\nthreshold = nan", 2, "found nan"),
         ("[gate]\nfallback = true", 2, "gate.fallback: expected \"static\" or \"none\", found true"),
-        ("[gate]\ntreshold = 0.5", 2, "unknown field `treshold`, expected `threshold` or `fallback`"),
+        (
+            "[gate]\ntreshold = 0.5",
+            2,
+            "unknown field `treshold`, expected one of `threshold`, `fallback`, `certificate`",
+        ),
         ("[gates]\nthreshold = 0.5", 1, "unknown field `gates`"),
         ("gate = 3", 1, "expected the section [gate]"),
         ("[gate]\nthreshold = 0.5\nthreshold = 0.6", 3, "duplicate key"),
@@ -181,7 +186,14 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     crop,
                     ..ModelSettings::default()
                 },
-                gate: GateSettings { threshold, static_fallback },
+                gate: GateSettings {
+                    threshold,
+                    static_fallback,
+                    certificate: (level == 1).then(|| "/a \"certificate\".toml".into()),
+                    allow_uncertified: !static_fallback,
+                    budget: (idle_s > 300.0).then_some(Budget { unit: Unit::Mj, limit: idle_s }),
+                    budget_first: static_fallback,
+                },
                 cameras: Cameras(cameras),
                 report: ReportSettings { interval_s: 0.5, smoothing: Smoothing { factor, hysteresis } },
                 records: RecordsSettings {
@@ -190,6 +202,12 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     keep_files,
                 },
                 power: PowerSettings { idle_s },
+                audit: AuditSettings {
+                    folder: [AuditFolder::Service, AuditFolder::Nowhere, AuditFolder::At("/a b".into())][level % 3]
+                        .clone(),
+                    slot_s: threads.map(|threads| threads as f64 / 8.0),
+                },
+                calibration: CalibrationSettings { auto: static_fallback },
                 web: WebSettings {
                     enabled: static_fallback,
                     listen: ([127, 0, 0, 1], keep_files as u16).into(),

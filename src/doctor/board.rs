@@ -1,6 +1,5 @@
-//! What the board and its system tell: L4T release, power mode, cameras.
+//! What the board and its system tell: L4T release, power mode.
 
-use std::fs;
 use std::path::Path;
 
 use super::{Finding, State};
@@ -10,6 +9,15 @@ pub(super) fn l4t(root: &Path) -> Finding {
     match plan::l4t_release(root) {
         Some(release) => Finding::new("L4T", State::Good, release),
         None => Finding::new("L4T", State::Absent, "this is no Jetson"),
+    }
+}
+
+/// The power mode beneath `root` (`/`), for a key: `none` where there is no nvpmodel, `unknown` where it cannot be understood.
+pub fn power_mode_name(root: &Path) -> String {
+    match machine::power_mode(root) {
+        Ok(Some(mode)) => mode.to_string(),
+        Ok(None) => "none".into(),
+        Err(_) => "unknown".into(),
     }
 }
 
@@ -25,35 +33,10 @@ pub(super) fn power_mode(root: &Path) -> Finding {
     }
 }
 
-/// One line for each video device that Linux knows.
-pub(super) fn cameras(root: &Path) -> Vec<Finding> {
-    let Ok(entries) = fs::read_dir(root.join("sys/class/video4linux")) else { return vec![no_camera()] };
-    let mut devices: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    devices.sort();
-    let found: Vec<_> = devices
-        .iter()
-        .filter_map(|device| {
-            let name = fs::read_to_string(device.join("name")).ok()?;
-            let node = Path::new("/dev").join(device.file_name()?);
-            let text = format!("{}: {}", node.display(), name.trim().escape_debug());
-            Some(match fs::File::open(root.join("dev").join(device.file_name()?)) {
-                Ok(_) => Finding::new("camera", State::Good, text),
-                Err(e) => {
-                    Finding::new("camera", State::Bad, format!("{text}: {e}")).advice("add this user to group video")
-                }
-            })
-        })
-        .collect();
-    if found.is_empty() { vec![no_camera()] } else { found }
-}
-
-fn no_camera() -> Finding {
-    Finding::new("camera", State::Absent, "no video device")
-        .advice("`cfvit run --source FOLDER` takes pictures instead")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(root: &Path, path: &str, text: &str) {
@@ -71,14 +54,8 @@ mod tests {
         let conf =
             "# a comment\n< POWER_MODEL ID=0 NAME=15W >\n  < POWER_MODEL ID=2 NAME=MAXN_SUPER >\nCPU_ONLINE CORE_0 1\n";
         write(root, "etc/nvpmodel.conf", conf);
-        write(root, "sys/class/video4linux/video0/name", "UVC Camera\n");
-        write(root, "sys/class/video4linux/video1/name", "imx219\x1b[2J\n");
-        write(root, "dev/video0", "");
         assert_eq!(l4t(root).found, "36.4.3");
         assert_eq!(power_mode(root).found, "MAXN_SUPER (mode 2)");
-        let cameras = cameras(root);
-        assert_eq!((cameras[0].state, cameras[0].found.as_str()), (State::Good, "/dev/video0: UVC Camera"));
-        assert!(cameras[1].state == State::Bad && cameras[1].found.contains("imx219\\u{1b}"), "{:?}", cameras[1]);
     }
 
     #[test]

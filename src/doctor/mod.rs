@@ -1,10 +1,15 @@
 //! `cfvit doctor`: what this machine has of what the program can use, and what to do about what is missing. Looking never fails.
 
 mod board;
+mod camera;
 mod gpu;
 
 use std::path::{Path, PathBuf};
 
+pub use board::power_mode_name;
+
+use crate::calibrate::report;
+use crate::model::package;
 use crate::power;
 
 /// How a thing stands.
@@ -59,8 +64,11 @@ pub fn examine(root: &Path, packages: &[PathBuf]) -> Vec<Finding> {
     findings.push(board::l4t(root));
     findings.push(board::power_mode(root));
     findings.push(power_meter(root));
-    findings.extend(board::cameras(root));
-    findings.extend(packages.iter().map(|package| gpu::package(package, device.as_ref())));
+    findings.extend(camera::all(root));
+    for package in packages {
+        findings.push(gpu::package(package, device.as_ref()));
+        findings.extend(certificate(package, &board::power_mode_name(root)));
+    }
     if packages.is_empty() {
         findings.push(
             Finding::new("engine package", State::Absent, "none in engines/; the bundled model is inside the program")
@@ -77,6 +85,24 @@ pub fn packages_in(engines: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = folders.filter(|path| path.join(crate::model::package::MANIFEST).is_file()).collect();
     found.sort();
     found
+}
+
+/// The certificate of `package`, if it has one. Whether it is for the engine that will run is known only when that is opened.
+fn certificate(package: &Path, power_mode: &str) -> Option<Finding> {
+    let what = "certificate";
+    // A manifest that cannot be read is told of by the package's own line.
+    let certificate = package::certificate(package).ok()??;
+    let needs_mode = certificate.target.is_budget() || certificate.budget.is_some();
+    if needs_mode && certificate.power_mode != power_mode {
+        let text =
+            format!("{}: made in power mode {}, here is {power_mode}", package.display(), certificate.power_mode);
+        return Some(
+            Finding::new(what, State::Bad, text)
+                .advice("frames are always refined here until `cfvit calibrate` has run in this mode"),
+        );
+    }
+    let text = format!("{}: {} For {}", package.display(), report::sentence(&certificate), certificate.engine);
+    Some(Finding::new(what, State::Good, text))
 }
 
 fn power_meter(root: &Path) -> Finding {
@@ -105,6 +131,24 @@ mod tests {
         let package = findings.last().unwrap();
         assert!(package.found.contains("manifest.toml"), "{package:?}");
         assert_eq!(package.state, State::Bad);
+    }
+
+    #[test]
+    fn a_certificate_is_shown_and_one_for_another_power_mode_is_bad() {
+        let root = tempfile::tempdir().unwrap();
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/engines/imagenette/manifest.toml");
+        std::fs::copy(manifest, root.path().join(package::MANIFEST)).unwrap();
+        let found = || certificate(root.path(), "none");
+        assert_eq!(found(), None);
+        let sample = package::certificate_sample();
+        package::certify(root.path(), &sample).unwrap();
+        let shown = found().unwrap();
+        assert!(shown.state == State::Good && shown.found.contains("With 95 % confidence"), "{shown:?}");
+        let budget =
+            package::Certificate { target: package::Target::Energy, limit: 150.0, power_mode: "15W".into(), ..sample };
+        package::certify(root.path(), &budget).unwrap();
+        let shown = found().unwrap();
+        assert!(shown.state == State::Bad && shown.found.contains("15W, here is none"), "{shown:?}");
     }
 
     #[test]

@@ -91,6 +91,12 @@ pub trait Engine: Send {
 
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
+
+    /// Everything but the weights and the geometry that decides the numbers which the engine gives: backend, precision, instruction set, or what
+    /// its plans were built from. Two engines that share it and the weights give the same answers.
+    fn identity(&self) -> String {
+        self.describe()
+    }
 }
 
 /// One image for [`Engine::fine_batch`].

@@ -4,6 +4,7 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod jetson;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use jetson::{PowerMode, power_mode};
 use serde::Serialize;
+pub use watch::Watcher;
 
 use crate::stats::{Summary, mean};
 
@@ -90,6 +92,23 @@ impl State {
     /// Reads the processor times alone beneath `root` (`/`).
     pub fn read_ticks(root: &Path) -> Option<Ticks> {
         ticks(root)
+    }
+}
+
+/// Where nothing is known of the machine.
+const UNKNOWN: &str = "nothing is known of its clocks and temperatures";
+
+impl State {
+    /// One line for people: power mode, clocks, the hottest zone, what holds the clocks back.
+    pub fn summary(&self) -> String {
+        let mut parts: Vec<String> = self.power_mode.iter().cloned().collect();
+        parts.extend(self.clock_mhz.map(|mhz| format!("CPU {mhz:.0} MHz")));
+        parts.extend(self.gpu_clock_mhz.map(|mhz| format!("GPU {mhz:.0} MHz")));
+        parts.extend(self.hottest_celsius.map(|celsius| format!("hottest {celsius:.0} °C")));
+        if !self.limited_by.is_empty() {
+            parts.push(format!("held back by {}", self.limited_by.join(", ")));
+        }
+        if parts.is_empty() { UNKNOWN.to_owned() } else { parts.join(", ") }
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Model {
     pub threshold: Option<f32>,
     /// The authors' results, if the checkpoint has them.
     pub results: StoredResults,
+    /// The package's threshold with a guarantee; it holds for one engine only, see [`crate::calibrate::Keys`].
+    pub certificate: Option<package::Certificate>,
 }
 
 /// Text from a file, made fit for a message: hidden characters escaped, cut after 120 characters.

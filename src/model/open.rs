@@ -159,7 +159,7 @@ fn assemble(
     let label = |class: usize| Label { id: class.to_string(), name: format!("class {class}") };
     let labels = (0..geometry.classes.min(MAX_CLASSES)).map(label).collect();
     let crop = crop.unwrap_or(geometry.family.default_crop());
-    let model = Model { name, geometry, tensors, labels, crop, threshold: None, results };
+    let model = Model { name, geometry, tensors, labels, crop, threshold: None, results, certificate: None };
     (model, Details { dtypes, ignored, ..details })
 }
 

@@ -8,6 +8,7 @@ use super::tests::{Fate, camera, cascade};
 use super::*;
 use crate::capture::Damage;
 use crate::frame::{Frame, Stage};
+use crate::report::Reason;
 use crate::report::{CameraState, Report};
 
 /// Longer than anything here takes on a slow machine.
@@ -68,6 +69,8 @@ fn pipeline(cameras: Vec<Camera>) -> Pipeline {
         cascade: cascade(None),
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
+        idle: None,
+        machine: None,
         records: None,
         frames: None,
         report_interval: Duration::from_millis(5),
@@ -161,11 +164,14 @@ fn a_camera_that_fails_panics_or_hangs_leaves_the_others_alone() {
     for fate in [Fate::SourceError, Fate::SourcePanic, Fate::Stuck] {
         let (bad, told) = endless("bad", Fate::Coarse);
         let (mut both, mut after) = (false, 0);
-        let outcome = run(pipeline(vec![bad, endless("good", Fate::Coarse).0]), |report, health| {
+        let (control, controlled) = control();
+        let pipeline = pipeline(vec![bad, endless("good", Fate::Coarse).0]);
+        let outcome = run(Pipeline { control: Some(controlled), ..pipeline }, |report, health| {
             both |= decided(report, "bad") > 0 && decided(report, "good") > 0;
             if both {
                 told.store(fate as u8, Ordering::SeqCst);
                 let ended = report.cameras[0].state == CameraState::Ended;
+                assert_eq!(control.ended().iter().any(|name| name == "bad"), ended);
                 let hangs = health.stalled(Duration::from_millis(100)).is_some_and(|busy| busy.what.contains("bad"));
                 after += if ended || hangs { decided(report, "good") } else { 0 };
             }

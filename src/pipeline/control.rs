@@ -1,5 +1,6 @@
 //! Changes to a run that go on without a pause: cameras that come, go or are tuned anew, and how often is reported.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -39,18 +40,44 @@ pub(super) struct Request {
 
 /// Tells a running pipeline what is to change.
 #[derive(Clone)]
-pub struct Control(Sender<Request>);
+pub struct Control {
+    requests: Sender<Request>,
+    ended: Ended,
+}
 
 /// The pipeline's end of a [`Control`].
-pub struct Controlled(pub(super) Receiver<Request>);
+pub struct Controlled {
+    pub(super) requests: Receiver<Request>,
+    pub(super) ended: Ended,
+}
+
+/// The names of cameras that are in service and give nothing more.
+#[derive(Clone, Default)]
+pub(super) struct Ended(Arc<Mutex<Vec<String>>>);
+
+impl Ended {
+    pub(super) fn set(&self, names: Vec<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    fn get(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// A control and the end that goes into [`super::Pipeline::control`].
 pub fn control() -> (Control, Controlled) {
-    let (sender, receiver) = bounded(1);
-    (Control(sender), Controlled(receiver))
+    let ((sender, requests), ended) = (bounded(1), Ended::default());
+    (Control { requests: sender, ended: ended.clone() }, Controlled { requests, ended })
 }
 
 impl Control {
+    /// The names of cameras that have ended, for whatever reason, while others run. Kept in a [`Change`] they stay so; started they begin
+    /// anew.
+    pub fn ended(&self) -> Vec<String> {
+        self.ended.get()
+    }
+
     /// Makes the pipeline obey `change`. When this comes back without an error it has.
     ///
     /// # Errors
@@ -58,7 +85,7 @@ impl Control {
     pub fn apply(&self, change: Change) -> Result<()> {
         let gone = |what: &str| Error::new(Kind::Io, format!("the run {what}: nothing was changed"));
         let (answer, answered) = bounded(1);
-        self.0.send_timeout(Request { change, answer }, PATIENCE).map_err(|_| gone("has ended or is stuck"))?;
+        self.requests.send_timeout(Request { change, answer }, PATIENCE).map_err(|_| gone("has ended or is stuck"))?;
         answered.recv_timeout(PATIENCE).map_err(|_| gone("has ended or is stuck"))?
     }
 }

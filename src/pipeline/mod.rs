@@ -36,7 +36,8 @@ use crate::cascade::Cascade;
 use crate::clock::{Stop, System};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
-use crate::power::{Meter, Monitor};
+use crate::machine::Watcher;
+use crate::power::{Account, Idle, Meter, Monitor};
 use crate::report::{Full, Records, Reporter, Rotation, Summary, Target, Writer};
 use crate::smoothing::Smoothing;
 
@@ -77,6 +78,10 @@ pub struct Pipeline {
     pub labels: Vec<String>,
     /// Measures the energy, if anything can.
     pub meter: Option<Box<dyn Meter>>,
+    /// What the machine drew before, where that was measured.
+    pub idle: Option<Idle>,
+    /// Follows clocks, heat and throttling, where that is wanted.
+    pub machine: Option<Watcher>,
     /// Where a record per decision goes, if anywhere, and when a new file is begun there.
     pub records: Option<(Target, Option<Rotation>)>,
     /// Stop after so many decisions.
@@ -126,6 +131,8 @@ impl Pipeline {
         let meter = self.meter.as_ref().map(|meter| meter.describe());
         let energy = self.meter.map(|meter| start_power(meter, started, stop, &done)).transpose()?;
         let energy_seen = energy.clone();
+        let idle = self.idle;
+        let energy = energy.map(|monitor| Account::new(monitor, idle, started));
         let (commands, taken) = unbounded();
         let labels: Arc<[String]> = self.labels.into();
 
@@ -134,10 +141,11 @@ impl Pipeline {
             stop: stop.clone(),
             done,
             commands,
-            control: self.control.map(|control| control.0),
+            control: self.control,
             cameras: Vec::new(),
             labels: Arc::clone(&labels),
             meter,
+            machine: self.machine.clone(),
             records: records.clone().zip(self.records.map(|(target, _)| target)),
             interval: self.report_interval,
             running: Vec::new(),
@@ -146,6 +154,13 @@ impl Pipeline {
             reporter: Reporter::new(started, energy)?,
         };
         supervisor.running.extend(supervisor.meter.as_ref().map(|_| Thread::Power));
+        if let Some(machine) = self.machine {
+            let stop = stop.clone();
+            supervisor.spawn(Thread::Machine, move || {
+                machine.run(&System, &stop);
+                Ok(())
+            })?;
+        }
         let core = Core {
             cascade: self.cascade,
             labels,

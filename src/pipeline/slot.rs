@@ -12,7 +12,7 @@ use crate::report::{Reason, Tally};
 use crate::smoothing::Smooth;
 
 /// A camera of this run. Never used again after its camera is gone, so that what comes late finds nobody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CameraId(u64);
 
 /// What was answered to a frame.

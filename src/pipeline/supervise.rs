@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, at, never, select};
 
 use super::attend::{Attendant, Busy, Health};
-use super::control::{Change, Member, Request};
+use super::control::{Change, Controlled, Member, Request};
 use super::decide::{Command, Seat};
 use super::slot::{CameraId, Look, Slots};
 use super::{Camera, Outcome, capture, view};
@@ -17,8 +17,9 @@ use crate::capture::status::Status;
 use crate::clock::Stop;
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
+use crate::machine::Watcher;
 use crate::report::{
-    CameraReport, CameraReporter, CameraState, Label, Line, Records, Report, Reporter, Summary, Target,
+    CameraReport, CameraReporter, CameraState, Label, Line, Power, Records, Report, Reporter, Summary, Target,
 };
 use crate::smoothing::Smoother;
 
@@ -35,6 +36,7 @@ pub(super) enum Thread {
     Decide,
     Records,
     Power,
+    Machine,
 }
 
 impl Thread {
@@ -44,6 +46,7 @@ impl Thread {
             Thread::Decide => "decide",
             Thread::Records => "records",
             Thread::Power => "power",
+            Thread::Machine => "machine",
         }
     }
 }
@@ -98,11 +101,12 @@ pub(super) struct Supervisor {
     pub(super) done: Sender<Done>,
     /// To the decision thread.
     pub(super) commands: Sender<Command>,
-    pub(super) control: Option<Receiver<Request>>,
+    pub(super) control: Option<Controlled>,
     pub(super) cameras: Vec<Row>,
     /// Names by class.
     pub(super) labels: Arc<[String]>,
     pub(super) meter: Option<String>,
+    pub(super) machine: Option<Watcher>,
     /// The queue, and where the records go.
     pub(super) records: Option<(Arc<Records>, Target)>,
     pub(super) interval: Duration,
@@ -162,10 +166,13 @@ impl Supervisor {
                 self.slots.look(row.id).map(|look| (row.name.clone(), row.reporter.whole(end, look.tally)))
             })
             .collect();
+        let whole = self.reporter.whole(end, tally, self.cameras.iter().map(|row| &row.reporter));
+        let machine = self.machine.as_ref().and_then(Watcher::latest);
         let summary = Summary {
-            whole: self.reporter.whole(end, tally, self.cameras.iter().map(|row| &row.reporter)),
+            whole,
             cameras,
             meter: self.meter,
+            power: Power { machine, ..self.reporter.power() },
             records: self.records.map(|(records, target)| (target.to_string(), records.count())),
         };
         if self.result.is_ok() && self.sources_ended && tally.decided == 0 {
@@ -178,7 +185,7 @@ impl Supervisor {
 
     /// Reports until the run is over.
     fn watch(&mut self, ends: &Receiver<Done>, attendant: &mut dyn Attendant) {
-        let control = self.control.take().unwrap_or_else(never);
+        let control = self.control.as_ref().map_or_else(never, |control| control.requests.clone());
         let mut report = Instant::now() + self.interval;
         let mut tick = attendant.period().map(|period| Instant::now() + period);
         loop {
@@ -226,7 +233,8 @@ impl Supervisor {
             cameras.push(CameraReport { name: row.name.clone(), line, label, state: row.state(&look), counts });
         }
         let whole = self.reporter.window(now, self.slots.tally(), self.cameras.iter().map(|row| &row.reporter));
-        Report { cameras, whole }
+        let machine = self.machine.as_ref().and_then(Watcher::latest);
+        Report { cameras, whole, power: Power { machine, ..self.reporter.power() } }
     }
 
     /// How the run is now.
@@ -271,7 +279,16 @@ impl Supervisor {
             self.reporter.retire(row.reporter);
             log::info!("camera {} is out of service", row.name);
         }
+        self.tell_ended();
         result
+    }
+
+    /// Tells whoever makes the next change which cameras have ended.
+    fn tell_ended(&self) {
+        if let Some(control) = &self.control {
+            let ended = |row: &&Row| self.slots.look(row.id).is_some_and(|look| look.ended);
+            control.ended.set(self.cameras.iter().filter(ended).map(|row| row.name.clone()).collect());
+        }
     }
 
     /// Notes that `thread` has ended; true if that is the end of the run.
@@ -282,14 +299,14 @@ impl Supervisor {
             (Thread::Decide, result) => (true, result),
             (Thread::Records, Err(error)) if error.kind() == Kind::Closed => (true, Err(error)),
             // Neither records nor energy are worth a frame.
-            (Thread::Records | Thread::Power, Err(error)) => {
+            (Thread::Records | Thread::Power | Thread::Machine, Err(error)) => {
                 log::error!("{error}; the run goes on without it");
                 if let (Thread::Records, Some((records, _))) = (thread, &self.records) {
                     records.close();
                 }
                 (false, Ok(()))
             }
-            (Thread::Records | Thread::Power, Ok(())) => (false, Ok(())),
+            (Thread::Records | Thread::Power | Thread::Machine, Ok(())) => (false, Ok(())),
         };
         if self.result.is_ok() {
             self.result = result;
@@ -300,6 +317,7 @@ impl Supervisor {
     /// Notes the end of a capture. The error is the run's, unless the camera had been taken out of service.
     fn capture_ended(&mut self, id: CameraId, result: Result<()>) -> Result<()> {
         self.slots.end(id);
+        self.tell_ended();
         let Some(row) = self.cameras.iter().find(|row| row.id == id) else {
             return result.or_else(|error| {
                 log::warn!("a camera that is out of service ended with an error: {error}");

@@ -165,6 +165,8 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
         cascade: cascade(None),
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
+        idle: None,
+        machine: None,
         records: None,
         frames: None,
         report_interval: Duration::from_millis(1),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Percentiles, RecordsCount, Tally};
+use super::{Percentiles, Power, RecordsCount, Tally};
 use crate::power::Energy;
 
 /// What happened in one window: the log line of each second.
@@ -17,6 +17,8 @@ pub struct Line {
     pub latency: Option<Percentiles>,
     /// Energy used; `None` where it was not measured.
     pub energy: Option<Energy>,
+    /// Of it what is beyond idling, in millijoules; `None` where the idle power is not known.
+    pub net_mj: Option<f64>,
 }
 
 impl Line {
@@ -30,6 +32,12 @@ impl Line {
     pub fn mj_per_frame(&self) -> Option<f64> {
         let energy = self.energy?;
         (self.tally.decided > 0).then(|| energy.energy_mj / self.tally.decided as f64)
+    }
+
+    /// Energy beyond idling per decision in millijoules; `None` without decisions or where it is not known.
+    pub fn net_mj_per_frame(&self) -> Option<f64> {
+        let net_mj = self.net_mj?;
+        (self.tally.decided > 0).then(|| net_mj / self.tally.decided as f64)
     }
 }
 
@@ -75,7 +83,11 @@ impl fmt::Display for Used<'_> {
             None => return f.write_str("energy: not measured"),
         }
         match self.0.mj_per_frame() {
-            Some(mj) => write!(f, ", {mj:.1} mJ/frame"),
+            Some(mj) => write!(f, ", {mj:.1} mJ/frame")?,
+            None => return Ok(()),
+        }
+        match self.0.net_mj_per_frame() {
+            Some(net) => write!(f, " (net {net:.1})"),
             None => Ok(()),
         }
     }
@@ -90,6 +102,8 @@ pub struct Summary {
     pub cameras: Vec<(String, Line)>,
     /// What measured the energy.
     pub meter: Option<String>,
+    /// What stands beside the energy.
+    pub power: Power,
     /// The records, where they were asked for: where to, and how many.
     pub records: Option<(String, RecordsCount)>,
 }
@@ -127,10 +141,14 @@ impl fmt::Display for Summary {
                 if let Some(mj) = self.whole.mj_per_frame() {
                     write!(f, ", {mj:.1} mJ/frame")?;
                 }
-                write!(f, " ({meter})")
+                if let Some(net) = self.whole.net_mj_per_frame() {
+                    write!(f, ", net of idling {net:.1} mJ/frame")?;
+                }
+                write!(f, " ({meter})")?;
             }
-            _ => f.write_str("energy     not measured"),
+            _ => f.write_str("energy     not measured")?,
         }
+        self.power.fmt(f)
     }
 }
 
@@ -143,7 +161,7 @@ mod tests {
             Tally { captured: 30, decided: 20, dropped: 8, failed: 1, in_flight: 1, fine: 5, ..Tally::default() };
         let latency = Percentiles { count: 20, p50_ms: 10.04, p95_ms: 20.0, p99_ms: 30.0, max_ms: 31.0 };
         let energy = Energy { mean_mw: 5000.0, energy_mj: 10_000.0 };
-        Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy) }
+        Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: Some(energy), net_mj: None }
     }
 
     #[test]
@@ -155,18 +173,31 @@ mod tests {
         );
         let hard = Line { tally: Tally { full: 10, ..line().tally }, ..line() };
         assert!(hard.to_string().contains("fine 25.0 %, static 50.0 %, 10.0 frames/s"), "{hard}");
-        let idle = Line { tally: Tally::default(), elapsed: Duration::from_secs(1), latency: None, energy: None };
+        let idle = Line {
+            tally: Tally::default(),
+            elapsed: Duration::from_secs(1),
+            latency: None,
+            energy: None,
+            net_mj: None,
+        };
         assert_eq!(idle.to_string(), "captured 0, dropped 0, decided 0, failed 0, 0.0 frames/s, energy: not measured");
         let drawing = Line { energy: line().energy, ..idle };
         assert!(drawing.to_string().ends_with("0.0 frames/s, 5000 mW"), "no frame, no energy per frame");
+        let net = Line { net_mj: Some(5_200.0), ..line() };
+        assert!(net.to_string().ends_with("500.0 mJ/frame (net 260.0)"), "{net}");
     }
 
     #[test]
     fn a_summary_tells_where_every_frame_went() {
         let count = RecordsCount { written: 19, dropped: 1 };
         let records = Some(("out.jsonl".to_owned(), count));
-        let summary =
-            Summary { whole: line(), cameras: Vec::new(), meter: Some("INA3221, VDD_IN".to_owned()), records };
+        let summary = Summary {
+            whole: line(),
+            cameras: Vec::new(),
+            meter: Some("INA3221, VDD_IN".to_owned()),
+            power: Power::default(),
+            records,
+        };
         let text = summary.to_string();
         for says in
             ["captured   30 frames in 2.00 s", "in flight  1", "5 of 20 decisions (25.0 %)", "19 written to out.jsonl"]

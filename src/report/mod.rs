@@ -6,6 +6,7 @@ pub mod answer;
 pub mod figure;
 mod latency;
 mod line;
+mod power;
 mod records;
 mod reporter;
 mod rotate;
@@ -16,6 +17,7 @@ mod writer;
 
 pub use latency::{Latencies, Percentiles, Recorder};
 pub use line::{Line, Summary};
+pub use power::Power;
 pub use records::{Full, Record, Records, RecordsCount};
 pub use reporter::{CameraReporter, Reporter};
 pub use rotate::Rotation;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Latencies, Line, Recorder, Tally};
+use super::{Latencies, Line, Power, Recorder, Tally};
 use crate::error::Result;
-use crate::power::Monitor;
+use crate::power::{Account, Decisions, RailMean, Used};
 
 /// Turns what is counted all the time for one camera into the numbers of windows and of the run. Their energy is `None`: a meter
 /// measures the machine, not a camera.
@@ -45,6 +45,7 @@ impl CameraReporter {
             elapsed: now.saturating_duration_since(self.window_started),
             latency: self.latencies.close_window(&self.recorder),
             energy: None,
+            net_mj: None,
         };
         (self.window_started, self.before) = (now, tally);
         line
@@ -55,14 +56,16 @@ impl CameraReporter {
         // The last window is part of the run, though no line tells of it.
         self.latencies.close_window(&self.recorder);
         let elapsed = end.saturating_duration_since(self.started);
-        Line { tally, elapsed, latency: self.latencies.run(), energy: None }
+        Line { tally, elapsed, latency: self.latencies.run(), energy: None, net_mj: None }
     }
 }
 
 /// The same for all cameras together, and the energy.
 #[derive(Debug)]
 pub struct Reporter {
-    energy: Option<Monitor>,
+    energy: Option<Account>,
+    /// What the last window told beside its energy.
+    power: Power,
     started: Instant,
     window_started: Instant,
     before: Tally,
@@ -77,9 +80,10 @@ impl Reporter {
     ///
     /// # Errors
     /// As [`Recorder::new`].
-    pub fn new(started: Instant, energy: Option<Monitor>) -> Result<Self> {
+    pub fn new(started: Instant, energy: Option<Account>) -> Result<Self> {
         let (past, together) = (Latencies::new()?, Latencies::new()?);
-        Ok(Self { energy, started, window_started: started, before: Tally::default(), past, together })
+        let power = Power { idle: energy.as_ref().and_then(Account::idle), ..Power::default() };
+        Ok(Self { energy, power, started, window_started: started, before: Tally::default(), past, together })
     }
 
     /// Ends the window at `now`, after those of `cameras`, when the counters of the run are `tally`, and starts the next.
@@ -89,12 +93,17 @@ impl Reporter {
         tally: Tally,
         cameras: impl Iterator<Item = &'a CameraReporter>,
     ) -> Line {
+        let made = tally.since(&self.before);
+        let used = self.energy.as_mut().map(|account| account.window(now, decisions(&made)));
+        let (energy, net_mj) = measured(used.as_ref());
         let line = Line {
-            tally: tally.since(&self.before),
+            tally: made,
             elapsed: now.saturating_duration_since(self.window_started),
             latency: self.together.window_of(cameras.map(|camera| &camera.latencies)),
-            energy: self.energy.as_ref().and_then(|energy| energy.close_window(now)),
+            energy,
+            net_mj,
         };
+        self.note(used);
         (self.window_started, self.before) = (now, tally);
         line
     }
@@ -108,11 +117,32 @@ impl Reporter {
     /// The numbers of the run, which ended at `end` with the counters `tally`, after those of `cameras`.
     pub fn whole<'a>(&mut self, end: Instant, tally: Tally, cameras: impl Iterator<Item = &'a CameraReporter>) -> Line {
         cameras.for_each(|camera| self.past.add_run(&camera.latencies));
-        Line {
-            tally,
-            elapsed: end.saturating_duration_since(self.started),
-            latency: self.past.run(),
-            energy: self.energy.as_ref().and_then(|energy| energy.run(end)),
-        }
+        let used = self.energy.as_ref().map(|account| account.whole(end));
+        let (energy, net_mj) = measured(used.as_ref());
+        self.note(used);
+        let elapsed = end.saturating_duration_since(self.started);
+        Line { tally, elapsed, latency: self.past.run(), energy, net_mj }
     }
+
+    /// What the last window, or the run, told beside its energy.
+    pub fn power(&self) -> Power {
+        self.power.clone()
+    }
+
+    fn note(&mut self, used: Option<Used>) {
+        self.power.health = used.as_ref().map(|used| used.health);
+        self.power.rails = used.map_or_else(Vec::<RailMean>::new, |used| used.rails);
+        self.power.per_decision = self.energy.as_ref().and_then(Account::per_decision);
+    }
+}
+
+/// The energy of what was used, and what of it is beyond idling.
+fn measured(used: Option<&Used>) -> (Option<crate::power::Energy>, Option<f64>) {
+    used.map_or((None, None), |used| (used.energy, used.net_mj))
+}
+
+/// The decisions of a window by kind.
+fn decisions(made: &Tally) -> Decisions {
+    let coarse = made.decided.saturating_sub(made.fine).saturating_sub(made.full);
+    Decisions { coarse, fine: made.fine, full: made.full }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::iter;
 
-use super::Line;
 use super::line::{Frames, Used};
 use super::text::printable;
+use super::{Line, Power};
 use crate::capture::status::Counts;
 
 /// The smoothed label of a camera.
@@ -64,6 +64,8 @@ pub struct Report {
     pub cameras: Vec<CameraReport>,
     /// All of them, with the energy.
     pub whole: Line,
+    /// What stands beside the energy.
+    pub power: Power,
 }
 
 impl Report {
@@ -91,7 +93,7 @@ impl Report {
             (Some(energy), None) => format!("{:.1} W", energy.mean_mw / 1e3),
             (None, _) => "energy not measured".to_owned(),
         });
-        parts.join("; ")
+        parts.join("; ") + &self.power.remarks()
     }
 }
 
@@ -140,7 +142,7 @@ mod tests {
     fn report(names: &[&str]) -> Report {
         let tally = Tally { captured: 30, decided: 20, dropped: 8, failed: 2, fine: 5, short: 1, ..Tally::default() };
         let latency = Percentiles { count: 20, p50_ms: 10.0, p95_ms: 20.0, p99_ms: 38.4, max_ms: 41.0 };
-        let line = Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: None };
+        let line = Line { tally, elapsed: Duration::from_secs(2), latency: Some(latency), energy: None, net_mj: None };
         let camera = |name: &&str| CameraReport {
             name: (*name).to_owned(),
             line,
@@ -149,7 +151,11 @@ mod tests {
             counts: None,
         };
         let energy = Energy { mean_mw: 5100.0, energy_mj: 10_200.0 };
-        Report { cameras: names.iter().map(camera).collect(), whole: Line { energy: Some(energy), ..line } }
+        Report {
+            cameras: names.iter().map(camera).collect(),
+            whole: Line { energy: Some(energy), ..line },
+            power: Power::default(),
+        }
     }
 
     #[test]

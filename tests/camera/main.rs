@@ -68,7 +68,7 @@ fn a_camera_that_comes_later_is_waited_for() {
     run.wait_for_decisions(5);
     let ran = run.stop();
     assert!(ran.code == Some(0) && ran.counters()[1] >= 5, "{}", ran.log);
-    assert_eq!((ran.lines("waiting for camera"), ran.lines("gives frames after")), (1, 1), "{}", ran.log);
+    assert_eq!((ran.lines(" warn waiting for camera"), ran.lines("gives frames after")), (1, 1), "{}", ran.log);
 }
 
 /// Also with a signal while there is no camera.

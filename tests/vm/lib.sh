@@ -34,15 +34,20 @@ pid() { figure 1; }
 # How often a check made systemd start the service again.
 restarts_asked=0
 
-# configure CAMERA…: the configuration for the cameras (of vivid, photo, usb) with the model $MODEL ("bundled", or a path in the guest)
+# configure CAMERA…: the configuration for the cameras (of vivid, photo, usb). Environment: MODEL ("bundled", or a path in the guest;
+# default a small one that is fast under emulation), THRESHOLD, USB_FORMAT ("&format=MJPEG"). Emulation is slow: five
+# frames a second, coarse answers only, a report every three seconds
 configure() {
-    local camera
+    local camera options
     {
-        printf '[model]\npath = "%s"\n[gate]\nthreshold = %s\n' "${MODEL:-$FAST}" "${THRESHOLD:-0.5}"
+        printf '[model]\npath = "%s"\n[gate]\nthreshold = %s\n' "${MODEL:-$FAST}" "${THRESHOLD:-0}"
         for camera; do
-            printf '[[camera]]\nname = "%s"\nsource = "/dev/cam-%s"\n' "$camera" "$camera"
+            options=
+            [ "$camera" = photo ] || options='?fps=5'
+            [ "$camera" != usb ] || options="$options${USB_FORMAT:-}"
+            printf '[[camera]]\nname = "%s"\nsource = "v4l2:///dev/cam-%s%s"\n' "$camera" "$camera" "$options"
         done
-        printf '[records]\npath = "/var/lib/cfvit/records.jsonl"\n[power]\nidle_s = 2\n'
+        printf '[report]\ninterval_s = 3\n[records]\npath = "/var/lib/cfvit/records.jsonl"\n[power]\nidle_s = 2\n'
     } >"$WORK/cfvit.toml"
     vm push "$WORK/cfvit.toml" /etc/cfvit/cfvit.toml
 }

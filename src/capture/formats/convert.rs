@@ -60,6 +60,11 @@ impl Converter {
             Yuyv | Uyvy => self.packed(data, rgb),
             Nv12 | Nv21 => self.two_planes(data, rgb),
             I420 | Yv12 => self.three_planes(data, rgb),
+            Rgb24 if layout.colours().range == Range::Full => {
+                let rows = data.chunks(layout.stride()).zip(rgb.chunks_exact_mut(3 * width));
+                rows.for_each(|(row, target)| target.copy_from_slice(&row[..3 * width]));
+                Ok(())
+            }
             Rgb24 => self.each_pixel(data, rgb, 3, |pixel| [pixel[0], pixel[1], pixel[2]]),
             Bgr24 => self.each_pixel(data, rgb, 3, |pixel| [pixel[2], pixel[1], pixel[0]]),
             Grey => self.each_pixel(data, rgb, 1, |pixel| [pixel[0]; 3]),

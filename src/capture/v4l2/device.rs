@@ -204,7 +204,7 @@ impl Device {
             return Trouble { cause: Cause::Missing, error: Error::new(Kind::Source, message) };
         }
         let list = if found.is_empty() { "no format at all".to_owned() } else { found.join(", ") };
-        if !found.is_empty() && described.iter().all(|format| is_bayer(format)) {
+        if !found.is_empty() && described.iter().all(is_bayer) {
             return Trouble::unsuitable(bayer_advice(&node.to_string(), &self.card, &list));
         }
         let known = PixelFormat::ALL.map(PixelFormat::name).join(", ");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::device::Device;
 use super::mode::{Mode, Wish, choose, rounded};
+use super::patience::Patience;
 use super::stream::{Filled, Stream};
 use super::sys::Ready;
 use super::trouble::{Outcome, Trouble};
@@ -15,12 +16,6 @@ use crate::capture::{Damage, Status};
 use crate::clock::Stop;
 use crate::frame::Picture;
 
-/// A camera is lost after so many frame periods without a frame.
-const PERIODS: u32 = 3;
-/// But not before this.
-const SHORTEST_PATIENCE: Duration = Duration::from_millis(250);
-/// The first frame may take so long: cameras switch their sensors on and set their exposure.
-const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Where the driver does not tell the rate.
 const UNKNOWN_PERIOD: Duration = Duration::from_millis(100);
 /// After each wait of this length the thread shows that it lives.
@@ -59,11 +54,9 @@ impl fmt::Display for Settings {
 pub struct Live {
     stream: Stream,
     converter: Converter,
-    period: Duration,
+    patience: Patience,
     /// When the last buffer came, or the stream began.
     last: Instant,
-    /// No buffer came yet.
-    first: bool,
     /// The number of the last buffer.
     sequence: Option<u32>,
     /// The newest good frame so far, while it is looked for a newer one.
@@ -111,8 +104,8 @@ impl Live {
         let period = fps.and_then(|fps| Duration::try_from_secs_f64(1.0 / fps).ok()).unwrap_or(UNKNOWN_PERIOD);
         let stream = Stream::start(device).map_err(|(what, e)| Trouble::kernel(node, what, e))?;
         let converter = Converter::new(setup.layout, wish.side);
-        let (last, first, sequence, held) = (Instant::now(), true, None, None);
-        Ok((Self { stream, converter, period, last, first, sequence, held }, settings))
+        let (patience, last) = (Patience::new(period), Instant::now());
+        Ok((Self { stream, converter, patience, last, sequence: None, held: None }, settings))
     }
 
     /// Takes the newest frame into `picture`; waits for it `until` or the stop at the latest.
@@ -190,7 +183,7 @@ impl Live {
 
     fn note_arrival(&mut self, filled: &Filled, status: &Status) {
         self.last = Instant::now();
-        self.first = false;
+        self.patience.note(filled.captured);
         if let Some(last) = self.sequence.replace(filled.sequence) {
             // A number that went back is a driver that counts anew or not at all.
             let gap = filled.sequence.wrapping_sub(last);
@@ -221,23 +214,13 @@ impl Live {
         if Instant::now() < self.deadline() {
             return Taken::Nothing;
         }
-        let silent = self.patience().as_secs_f64();
-        Taken::Lost(if self.first {
-            format!("no first frame within {silent} s")
-        } else {
-            format!("no frame for {silent:.2} s")
-        })
+        let first = if self.patience.is_first() { "first " } else { "" };
+        Taken::Lost(format!("no {first}frame for {:.2} s", self.patience.length().as_secs_f64()))
     }
 
     /// When the camera counts as lost, unless a frame comes.
     fn deadline(&self) -> Instant {
-        self.last + self.patience()
-    }
-
-    fn patience(&self) -> Duration {
-        // A frame takes a second at one a second, also the first.
-        let usual = self.period.saturating_mul(PERIODS).max(SHORTEST_PATIENCE);
-        if self.first { usual.max(FIRST_PATIENCE) } else { usual }
+        self.last + self.patience.length()
     }
 }
 

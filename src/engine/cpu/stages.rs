@@ -348,6 +348,11 @@ impl Engine for CpuEngine {
     fn describe(&self) -> String {
         format!("CPU, {}, {} threads, f32", self.trunk.exec.kernels.name, self.trunk.exec.pool.threads())
     }
+
+    // The number of threads changes who computes what, not the order of any sum.
+    fn identity(&self) -> String {
+        format!("cpu f32 {}", self.trunk.exec.kernels.name)
+    }
 }
 
 /// `out = a + b`; what `b` lacks counts as zero.

@@ -10,7 +10,7 @@ use crate::model::{Family, Geometry, Macs, Model, StoredResults, Tensors};
 
 fn model(geometry: Geometry, tensors: Tensors) -> Model {
     let (name, labels, results) = ("random".into(), Vec::new(), StoredResults::default());
-    Model { name, geometry, tensors, labels, crop: 0.875, threshold: None, results }
+    Model { name, geometry, tensors, labels, crop: 0.875, threshold: None, results, certificate: None }
 }
 
 /// Shapes that are no multiple of any register, panel or tile.

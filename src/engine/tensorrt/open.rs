@@ -31,7 +31,9 @@ pub fn open(package: &Path, geometry: &Geometry) -> Result<TensorRtEngine> {
         full: plans.full.as_ref().map(|plan| load(plan, Graph::Static)).transpose()?,
     };
     let about = format!("{}, {}", library.version(), plans.coarse.key.precision);
-    TensorRtEngine::new(device, executions, *geometry, about)
+    let key = |plan: &Plan| serde_json::to_string(&plan.key).unwrap_or_default();
+    let identity = format!("tensorrt {} {}", key(&plans.coarse), key(&plans.fine));
+    Ok(TensorRtEngine::new(device, executions, *geometry, about)?.identified_by(identity))
 }
 
 /// Opens the engine of plans that are not in a package yet, to prove them.

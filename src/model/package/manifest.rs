@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Family, Geometry, StoredResults, is_hidden, shown};
+use super::Certificate;
 use crate::error::{Error, Kind, Result};
 
 /// The manifest's file name.
@@ -38,6 +39,9 @@ pub(in super::super) struct Manifest {
     /// The gate's settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateTable>,
+    /// A threshold with a guarantee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Certificate>,
     /// The authors' results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub results: Option<ResultsTable>,
@@ -106,6 +110,7 @@ impl Manifest {
             labels: labels.into(),
             geometry: GeometryTable { grid, patch, width, depth, heads, hidden, classes, stem },
             gate: None,
+            calibration: None,
             results: None,
             sha256,
         }
@@ -131,6 +136,7 @@ impl Manifest {
         }
         manifest.geometry()?;
         manifest.check_results()?;
+        manifest.calibration.as_ref().map_or(Ok(()), Certificate::check)?;
         Ok(manifest)
     }
 
@@ -200,7 +206,7 @@ impl Manifest {
 }
 
 /// The parser's message on one line, behind the number of the line that it is about.
-fn syntax_error(text: &str, error: &toml::de::Error) -> Error {
+pub(super) fn syntax_error(text: &str, error: &toml::de::Error) -> Error {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
     let line = before.matches('\n').count() + 1;
     Error::new(Kind::Model, format!("line {line}: {}", shown(error.message())))

@@ -1,5 +1,6 @@
 //! Engine packages: a folder with `manifest.toml`, the weights, the labels, and later what a build adds for one device.
 
+mod certificate;
 mod labels;
 mod manifest;
 mod write;
@@ -17,10 +18,13 @@ use super::tensor_file::TensorFile;
 use super::weights;
 use super::{Geometry, Model, shown};
 use crate::error::{Error, Kind, Result};
+#[cfg(test)]
+pub(crate) use certificate::tests::sample as certificate_sample;
+pub use certificate::{BudgetTerms, Certificate, Target, bits};
 pub use labels::{parse as parse_labels, read as read_labels};
 pub use manifest::MANIFEST;
 pub(super) use manifest::Manifest;
-pub use write::{ImportOptions, SCRATCH, import};
+pub use write::{ImportOptions, SCRATCH, certify, import};
 
 /// Where the files of a package come from.
 pub(super) enum Files {
@@ -127,6 +131,7 @@ pub(super) fn open(files: &Files, heads: Option<usize>) -> Result<(Model, Detail
         crop: check_crop(manifest.crop)?,
         threshold: manifest.threshold().map(check_threshold).transpose()?,
         results: manifest.results(),
+        certificate: manifest.calibration.clone(),
     };
     let details = Details {
         format: "engine package",
@@ -137,6 +142,15 @@ pub(super) fn open(files: &Files, heads: Option<usize>) -> Result<(Model, Detail
         about: manifest.about,
     };
     Ok((model, details))
+}
+
+/// The certificate of the package in `folder`, if it has one. Only the manifest is read.
+///
+/// # Errors
+/// [`Kind::Model`] when the folder is no package or its manifest is damaged.
+pub fn certificate(folder: &Path) -> Result<Option<Certificate>> {
+    let manifest = read_manifest(&Files::folder(folder));
+    manifest.map(|manifest| manifest.calibration).map_err(|e| e.within(format!("cannot read {}", folder.display())))
 }
 
 /// The SHA-256 sum of the weights of the package in `folder`, as its manifest says. The file itself is not read.

@@ -10,8 +10,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::super::open::{check_crop, check_threshold};
 use super::super::{DType, Label, Model, tensor_file};
 use super::manifest::{GateTable, MANIFEST, Manifest};
-use super::{labels, sha256};
+use super::{Certificate, Files, labels, sha256};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 
 const WEIGHTS: &str = "model.safetensors";
 const LABELS: &str = "labels.txt";
@@ -112,6 +113,44 @@ fn write_files(folder: &Path, model: &Model, labels: &[Label], options: &ImportO
     let text = manifest.to_toml()?;
     Manifest::parse(&text).map_err(|e| Error::new(Kind::Usage, format!("the manifest would not be readable: {e}")))?;
     write_file(&folder.join(MANIFEST), text.as_bytes())
+}
+
+/// Puts `certificate` into the manifest of the package in `folder`, in one step, in the place of one that is there. The rest of the file
+/// stays as it is, comments included.
+///
+/// # Errors
+/// [`Kind::Model`] when the folder is no package, [`Kind::Io`] when it cannot be written.
+pub fn certify(folder: &Path, certificate: &Certificate) -> Result<()> {
+    let path = folder.join(MANIFEST);
+    certificate.check()?;
+    let mut manifest = super::read_manifest(&Files::folder(folder))?;
+    manifest.calibration = Some(certificate.clone());
+    let text = fs::read_to_string(&path).map_err(|e| io_error("read", &path, e))?;
+    let edited = format!("{}\n{}", without_certificate(&text).trim_end(), certificate.to_toml()?.trim_end());
+    // Lines are no parser: where a text of several lines looks like a heading, the file is written anew.
+    let text = match Manifest::parse(&edited) {
+        Ok(parsed) if parsed == manifest => edited + "\n",
+        _ => manifest.to_toml()?,
+    };
+    files::write_atomic(&path, text.as_bytes())
+}
+
+/// The manifest's `text` without `[calibration]` and its tables; what is left ends with one empty line.
+fn without_certificate(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.trim_start().starts_with('[') {
+            let name = line.trim_start().trim_start_matches('[');
+            inside = name.starts_with("calibration]") || name.starts_with("calibration.");
+        }
+        if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept.truncate(kept.trim_end().len());
+    kept + "\n"
 }
 
 /// Copies what the user has put into the package that is replaced; what an import or a build wrote is not taken along.

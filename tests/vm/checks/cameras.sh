@@ -12,6 +12,14 @@ cameras() {
         'systemctl show -p DeviceAllow cfvit | grep -q char-video4linux'
 }
 
+# feed: the photo camera's program starts again. The loopback driver (0.12.7) does not notice that a feeder which writes has gone, and
+# refuses the next one as soon as somebody asks for the node's capabilities meanwhile: so it is loaded anew.
+feed() {
+    in_guest 'systemctl stop photo-camera
+        for i in $(seq 20); do modprobe -r v4l2loopback && break; sleep 0.5; done 2>/dev/null
+        modprobe v4l2loopback && systemctl reset-failed photo-camera; systemctl start photo-camera'
+}
+
 # swap N: picture N on the USB camera (unplugged, plugged) and on the photo camera
 swap() {
     vm usb unplug
@@ -19,7 +27,7 @@ swap() {
     cp "$WORK/photos/$1/0.jpg" "$EDGE_VM_RUN/photos/0000.jpg"
     "${EDGE_VM_CACHE:-$HOME/.cache/edge-vm}/tools/photo-camera.host" -o "$EDGE_VM_RUN/frames" -s 640x480 -n 1 "$EDGE_VM_RUN/photos"
     in_guest 'systemctl stop photo-camera; rm -f /var/lib/photos/*' &&
-        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && in_guest 'systemctl start photo-camera' && vm usb plug
+        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && feed && vm usb plug
 }
 
 # Twenty times the cable is pulled and plugged in again, with another picture each time; the bundled model decides.

@@ -5,18 +5,24 @@ vivid_control() { in_guest "v4l2-ctl -d /dev/cam-vivid -c $1"; }
 vivid_driver() { in_guest "echo vivid.0 >/sys/bus/platform/drivers/vivid/$1"; }
 
 faults() {
-    configure vivid photo usb
+    local lines
+    # Damage can be seen in JPEG only.
+    USB_FORMAT='&format=MJPEG' configure vivid photo usb
     M=$(mark)
     restart
     for camera in vivid photo usb; do frames_from "frames from $camera" 90 "$camera"; done
-    RESTARTS=$(figure 4)
+    RESTARTS=$(figure 4) FROM=$M
     vivid_faults
     photo_faults
     usb_faults
+    # Fifteen faults, with a line or two each at their begin and end.
+    lines=$(guest times "$FROM" 'camera /dev/cam-')
+    check "the faults made a line per episode, not per frame: $lines" [ "${lines:-1000}" -lt 80 ]
     check "none of the faults needed a restart" [ "$(figure 4)" = "$RESTARTS" ]
 }
 
 vivid_faults() {
+    local lines
     M=$(mark) && vivid_control inject_v4l2_buf_flag_error=1
     said "vivid: a flagged buffer is dropped and counted" 30 'cam-vivid.*(damaged)|failed [1-9][0-9]* \([1-9]'
     M=$(mark) && vivid_control percentage_of_dropped_buffers=50
@@ -38,13 +44,15 @@ vivid_faults() {
 }
 
 photo_faults() {
+    local lines
     M=$(mark) && in_guest 'systemctl stop photo-camera'
     said "photo: nobody feeds the loopback device: lost" 30 'cam-photo lost'
-    M=$(mark) && in_guest 'systemctl start photo-camera'
+    M=$(mark) && feed
     frames_from "photo: fed again: frames" 60 photo
 }
 
 usb_faults() {
+    local lines
     local mode
     for mode in freeze stall; do
         M=$(mark) && vm usb mode $mode
@@ -58,7 +66,10 @@ usb_faults() {
         in_guest 'sleep 4'
         frames_from "usb: $mode: the other cameras go on" 40 vivid
         case $mode in
-        corrupt | truncate) said "usb: $mode: damaged frames are counted" 30 'usb: .*failed [1-9]|cam-usb.*damaged' ;;
+        truncate) said "usb: truncate: damaged frames are counted" 30 'usb: .*failed [1-9]|cam-usb.*damaged' ;;
+        # Not every damaged byte makes a JPEG unreadable.
+        corrupt) wait_for "usb: corrupt: damaged frames are counted, readable ones decided" 30 \
+            sh -c "guest said $M 'usb: .*failed [1-9]|cam-usb.*damaged' || guest frames usb $M 3" ;;
         *) frames_from "usb: $mode: frames go on" 60 usb ;;
         esac
         vm usb mode ok && M=$(mark)
@@ -68,5 +79,4 @@ usb_faults() {
     said "usb: the cable pulled: lost" 30 'cam-usb lost'
     vm usb plug && M=$(mark)
     frames_from "usb: plugged again: frames" 60 usb
-    check "the faults made few lines, not one per frame" [ "$(guest times "$M" 'cam-usb' || true)" -lt 10 ]
 }

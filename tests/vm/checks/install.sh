@@ -24,10 +24,15 @@ install() {
     check "systemd-analyze security is at most 2.0" in_guest 'systemd-analyze security --threshold=20 cfvit.service >/dev/null'
     check "the manual is there: $(ls target/manual/*.1 | wc -l) pages" in_guest 'dpkg -L cfvit | grep -c "man1/cfvit.*\.1\.gz" | grep -qx '"$(ls target/manual/*.1 | wc -l)"
 
-    # From here on the machine's power tree stands for /sys/class/hwmon.
-    vm push tests/data/golden/deit-7/checkpoint.pth /root/fast.pth
-    in_guest "install -o cfvit -g cfvit -m 640 /root/fast.pth $FAST
+    # From here on the machine's power tree stands for /sys/class/hwmon, and the watchdog is as patient as emulation needs.
+    rm -rf "$WORK/fast"
+    seq 20 | sed 's/.*/class&\tclass &/' >"$WORK/labels.txt"
+    target/release/cfvit import --heads 2 --labels "$WORK/labels.txt" --out "$WORK/fast" tests/data/golden/deit-7/checkpoint.pth >/dev/null || exit 1
+    vm push "$WORK/fast" /root/
+    in_guest "cp -r /root/fast $FAST && chown -R cfvit: $FAST
         mkdir -p /etc/systemd/system/cfvit.service.d
-        printf '[Unit]\nAfter=power-tree.service\n[Service]\nBindReadOnlyPaths=/run/power-tree/class/hwmon:/sys/class/hwmon\n' >/etc/systemd/system/cfvit.service.d/power-tree.conf
+        printf '[Unit]\nAfter=power-tree.service\n[Service]\nWatchdogSec=40\nBindReadOnlyPaths=/run/power-tree/class/hwmon:/sys/class/hwmon\n' >/etc/systemd/system/cfvit.service.d/power-tree.conf
+        echo RATE=5 >/etc/default/photo-camera
         systemctl daemon-reload"
+    feed
 }

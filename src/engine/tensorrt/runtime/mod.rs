@@ -46,6 +46,8 @@ pub struct TensorRtEngine {
     geometry: Geometry,
     /// TensorRT's version and the precision, for people.
     about: String,
+    /// What the plans were built from and for, where that is known.
+    identity: Option<String>,
     /// Whether a coarse pass has left its features on the device.
     ready: bool,
     /// Why it refuses to work.
@@ -66,10 +68,27 @@ impl TensorRtEngine {
         let stage = |graph, execution| Stage::new(graph, execution, &buffers, &geometry);
         let (coarse, fine) = (stage(Graph::Coarse, coarse)?, stage(Graph::Fine, fine)?);
         let full = full.map(|execution| stage(Graph::Static, execution)).transpose()?;
-        let mut engine =
-            Self { coarse, fine, full, buffers, device, geometry, about, ready: false, failure: None, device_ms: None };
+        let mut engine = Self {
+            coarse,
+            fine,
+            full,
+            buffers,
+            device,
+            geometry,
+            about,
+            identity: None,
+            ready: false,
+            failure: None,
+            device_ms: None,
+        };
         engine.prepare()?;
         Ok(engine)
+    }
+
+    /// The same, with what tells its plans from others: see [`Engine::identity`].
+    #[must_use]
+    pub fn identified_by(self, identity: String) -> Self {
+        Self { identity: Some(identity), ..self }
     }
 
     /// Warms up and captures. The coarse stage comes first: its features are what the fine stage needs.
@@ -186,6 +205,10 @@ impl Engine for TensorRtEngine {
 
     fn device_ms(&self) -> Option<f32> {
         self.device_ms
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone().unwrap_or_else(|| self.describe())
     }
 
     fn describe(&self) -> String {

@@ -1,0 +1,127 @@
+//! The guard in the decision thread allocates nothing, audits included.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use cfvit::calibrate::cost::Unit;
+use cfvit::calibrate::{Budget, Keys};
+use cfvit::cascade::Cascade;
+use cfvit::engine::Engine;
+use cfvit::error::Result;
+use cfvit::frame::{Choice, CoarseOutput, Frame, Inputs, Picture, Timing};
+use cfvit::guard::{self, Camera, Settings};
+use cfvit::model::{Family, Geometry};
+use cfvit::pipeline::{CameraId, Decision, Observer};
+use cfvit::smoothing::Smooth;
+
+/// Counts what each thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: both calls go on to the system's allocator unchanged; the counter is a plain cell of the thread, made without allocating.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Two classes, always the same answers.
+struct Puppet(Geometry);
+
+impl Engine for Puppet {
+    fn geometry(&self) -> &Geometry {
+        &self.0
+    }
+
+    fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
+        output.logits.clear();
+        output.logits.extend([image[0], 0.0]);
+        output.class_attention.clear();
+        output.class_attention.resize(self.0.cells(), 0.5);
+        Ok(())
+    }
+
+    fn fine(&mut self, _: &[f32], _: &Choice, logits: &mut Vec<f32>) -> Result<()> {
+        logits.clear();
+        logits.extend([1.0, 0.0]);
+        Ok(())
+    }
+
+    fn full(&mut self, _: &[f32], _: &mut Vec<f32>) -> Result<()> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "puppet".into()
+    }
+}
+
+#[test]
+fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        slot: Duration::from_millis(20),
+        folder: Some(folder.path().to_owned()),
+        auto: false,
+        budget: Some(Budget { unit: Unit::Ms, limit: 6.0 }),
+        budget_first: false,
+        seed: 1,
+    };
+    let keys = Keys {
+        engine: "puppet".into(),
+        engine_sha256: "e".into(),
+        preprocess_sha256: "p".into(),
+        power_mode: "none".into(),
+    };
+    let camera = Camera { name: "door".into(), promise: None, threshold: 0.6 };
+    let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, None).unwrap();
+    let family = Family::Deit;
+    let geometry = Geometry { family, grid: 2, patch: 2, width: 4, depth: 2, heads: 1, hidden: 4, classes: 2, stem: 0 };
+    let mut cascade = Cascade::new(Box::new(Puppet(geometry)), 0.6);
+    let mut inputs = Inputs { coarse: vec![0.0], fine: vec![0.0] };
+    let start = Instant::now();
+    let mut frame = Frame { seq: 0, name: String::new(), captured: start, picture: Picture::default() };
+    let mut decide = |i: u64| {
+        inputs.coarse[0] = (i % 40) as f32 / 10.0;
+        let threshold = guard.threshold("door", 0.6);
+        cascade.set_threshold(threshold);
+        cascade.decide(&inputs).unwrap();
+        frame.captured = start + Duration::from_millis(10 * i);
+        let decision = Decision {
+            camera: CameraId::default(),
+            camera_name: "door",
+            frame: &frame,
+            inputs: &inputs,
+            threshold,
+            smooth: Smooth { label: 0, confidence: 0.5 },
+            latency: Duration::ZERO,
+            timing: Timing { coarse_ms: 4.0, fine_ms: 4.0, ..Timing::default() },
+        };
+        let before = ALLOCATIONS.with(Cell::get);
+        guard.decided(&decision, &mut cascade);
+        ALLOCATIONS.with(Cell::get) - before
+    };
+    // Buffers get their size at their first use.
+    let warm: u64 = (0..200).map(&mut decide).sum();
+    let steady: u64 = (200..4000).map(&mut decide).sum();
+    assert_eq!(steady, 0, "in 3800 frames, 1900 slots; {warm} in the first 200");
+    drop(guard);
+    keeper.finish();
+    let audit = cfvit::calibrate::audit::read(&folder.path().join("audit-door.log")).unwrap();
+    assert!(audit.records.len() > 500, "{}", audit.records.len());
+}
