@@ -41,7 +41,9 @@ impl Service {
             token.display().to_string()
         );
         std::fs::write(&config, text).unwrap();
-        Self { _dir: Some(dir), ..Self::configured(&config) }
+        let mut service = Self::configured(&config);
+        service._dir = Some(dir);
+        service
     }
 
     /// What `config` says.
