@@ -122,7 +122,7 @@ fn the_page_shows_what_was_decided_and_asks_for_nothing_elsewhere() {
         browser.run("return document.querySelectorAll('img').length") == 0
             && browser.run("return document.title") == "cfvit"
     );
-    assert_eq!(browser.text("pill"), "live");
+    until("it is live", || browser.text("pill") == "live");
 
     the_outlines_are_those_of_the_same_frame(&browser, &decided);
     the_threshold_moves_by_keyboard(&browser, &service);

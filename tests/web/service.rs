@@ -61,7 +61,10 @@ impl Service {
         };
         // Nobody may ever wait for this pipe.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { port, child, _dir: None }
+        let service = Self { port, child, _dir: None };
+        // The page is there before the run begins.
+        until("the camera", || service.camera()["frames"].is_object());
+        service
     }
 
     pub fn state(&self) -> Value {
@@ -190,11 +193,29 @@ pub fn raw(port: u16, request: impl AsRef<[u8]>) -> Answer {
 fn send(mut stream: impl Read + Write, request: &[u8]) -> Answer {
     // A server that refuses early may have closed already.
     let _ = stream.write_all(request);
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
-    let (head, body) = end.map_or((&bytes[..], &[][..]), |end| (&bytes[..end], &bytes[end + 4..]));
+    let (mut bytes, mut some) = (Vec::new(), [0; 8192]);
+    // Not every server closes when it is asked to.
+    while !is_whole(&bytes)
+        && let Ok(read @ 1..) = stream.read(&mut some)
+    {
+        bytes.extend_from_slice(&some[..read]);
+    }
+    let (head, body) = split(&bytes).unwrap_or((&bytes, &[]));
     let head = String::from_utf8_lossy(head).into_owned();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Answer { status, head, body: body.to_vec() }
+}
+
+/// Head and body, once the head is whole.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some((&bytes[..end], &bytes[end + 4..]))
+}
+
+/// Whether a body of a known length is there.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((head, body)) = split(bytes) else { return false };
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| body.len() >= length)
 }

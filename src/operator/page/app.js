@@ -10,6 +10,7 @@ let state = null; // the last state event
 let camera = null; // the chosen camera's name
 let source = null; // the EventSource
 let seenAt = 0; // when the last decision came, by this page's clock
+let gap_s = 0; // the time between the last two
 let shown = null; // the decision whose picture is on the canvas
 let bitmap = null;
 let wanted = null; // a decision whose picture is to be fetched next
@@ -85,7 +86,7 @@ function onState(next) {
 
 function choose(name) {
   camera = name;
-  [shown, bitmap, wanted, editing, seenAt] = [null, null, null, false, 0];
+  [shown, bitmap, wanted, editing, seenAt, gap_s] = [null, null, null, false, 0, 0];
   draw();
   connect();
   loadHistory();
@@ -115,7 +116,7 @@ function showAge() {
   const one = current();
   if (!source || source.readyState !== EventSource.OPEN || !one) return;
   const rate = one.last_second && one.last_second.frames_per_s;
-  const period_s = rate > 0 ? 1 / rate : 0;
+  const period_s = Math.max(rate > 0 ? 1 / rate : 0, gap_s);
   const age_s = seenAt ? (performance.now() - seenAt) / 1000 : one.age_s;
   const words = { waiting: "waiting for camera", lost: "camera lost", ended: "ended" };
   const old = known(age_s) && age_s > Math.max(PATIENCE_S, 3 * period_s);
@@ -133,7 +134,9 @@ function showAge() {
 // --- Picture and answer: always of the same frame. ---
 
 function onDecision(decision) {
-  seenAt = performance.now();
+  const now = performance.now();
+  gap_s = seenAt ? (now - seenAt) / 1000 : 0;
+  seenAt = now;
   wanted = decision;
   fetchPicture();
   showAge();
