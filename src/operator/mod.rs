@@ -11,6 +11,6 @@ pub mod metrics;
 pub mod pictures;
 pub mod web;
 
-pub use board::{Board, Channel, Facts, Snapshot, Threshold};
+pub use board::{Board, Channel, Facts, STEPS, Snapshot, Threshold};
 pub use feed::Feed;
 pub use histogram::{Counted, Histogram};
