@@ -20,39 +20,39 @@ feed() {
         modprobe v4l2loopback && systemctl reset-failed photo-camera; systemctl start photo-camera'
 }
 
-# swap N: picture N on the USB camera (unplugged, plugged) and on the photo camera
-swap() {
-    vm usb unplug
+# show N: picture N on the photo camera, and on the USB camera as soon as that is plugged in
+show() {
     rm -rf "$EDGE_VM_RUN/photos" "$EDGE_VM_RUN/frames" && mkdir -p "$EDGE_VM_RUN/photos" "$EDGE_VM_RUN/frames"
     cp "$WORK/photos/$1/0.jpg" "$EDGE_VM_RUN/photos/0000.jpg"
-    "${EDGE_VM_CACHE:-$HOME/.cache/edge-vm}/tools/photo-camera.host" -o "$EDGE_VM_RUN/frames" -s 640x480 -n 1 "$EDGE_VM_RUN/photos"
-    in_guest 'systemctl stop photo-camera; rm -f /var/lib/photos/*' &&
-        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && feed && vm usb plug
+    "${EDGE_VM_CACHE:-$HOME/.cache/edge-vm}/tools/photo-camera.host" -o "$EDGE_VM_RUN/frames" -s 640x480 -n 1 "$EDGE_VM_RUN/photos" &&
+        vm push "$EDGE_VM_RUN/photos/0000.jpg" /var/lib/photos/ && feed
 }
 
-# Twenty times the cable is pulled and plugged in again, with another picture each time; the bundled model decides.
+# Twenty times the cable is pulled and plugged in again, with another picture at each of the first ten; the bundled model decides (its
+# coarse stage: a fine pass takes ten seconds under emulation).
 cycles() {
-    local n restarts first last agree_usb=0 agree_photo=0 compared=0 back=0 truth
-    MODEL=bundled THRESHOLD='"model"' configure photo usb
+    local n restarts first last agree_usb=0 agree_photo=0 back=0 truth found
+    MODEL=bundled configure photo usb
     restart
     restarts=$(figure 4)
     for n in $(seq 1 20); do
-        swap $((n % PHOTOS)) || failed "cycle $n: the cameras of the machine" 0
+        vm usb unplug
+        [ "$n" -gt 10 ] || show $((n % PHOTOS)) || failed "cycle $n: the machine's cameras" 0
+        vm usb plug || failed "cycle $n: the machine's USB camera" 0
         M=$(mark)
         EDGE_VM_TIMEOUT=400 guest until 60 frames usb "$M" 2 && back=$((back + 1))
         [ "$n" != 5 ] || first=$(guest figures)
-        if [ "$n" -le 10 ]; then
-            guest until 60 frames photo "$M" 2
-            truth=$(target/release/cfvit classify --json "$EDGE_VM_RUN/frames/0000.jpg" 2>/dev/null | sed -n 's/.*"label":\([0-9]*\).*/\1/p' | head -n 1)
-            compared=$((compared + 1))
-            [ "$(guest labels usb "$M" | tail -n 1)" = "$truth" ] && agree_usb=$((agree_usb + 1))
-            [ "$(guest labels photo "$M" | tail -n 1)" = "$truth" ] && agree_photo=$((agree_photo + 1))
-        fi
+        [ "$n" -le 10 ] || continue
+        truth=$(target/release/cfvit classify --threshold 0 --json "$EDGE_VM_RUN/frames/0000.jpg" 2>/dev/null | grep -o '"label":[0-9]*' | head -n 1 | cut -d: -f2)
+        found=$(EDGE_VM_TIMEOUT=400 in_guest "guest until 60 frames photo $M 2; echo usb=\$(guest labels usb $M | tail -n 1) photo=\$(guest labels photo $M | tail -n 1)")
+        echo "     cycle $n: classify says $truth, $found"
+        case $found in "usb=$truth "*) agree_usb=$((agree_usb + 1)) ;; esac
+        case $found in *" photo=$truth") agree_photo=$((agree_photo + 1)) ;; esac
     done
     last=$(guest figures)
     check "20 times unplugged and plugged: frames again each time ($back)" [ "$back" = 20 ]
-    check "the USB camera's labels are those of classify: $agree_usb of $compared" [ "$agree_usb" -ge 9 ]
-    check "the photo camera's labels are those of classify: $agree_photo of $compared" [ "$agree_photo" -ge 9 ]
+    check "the USB camera's labels are those of classify: $agree_usb of 10" [ "$agree_usb" -ge 9 ]
+    check "the photo camera's labels are those of classify: $agree_photo of 10" [ "$agree_photo" -ge 9 ]
     check "no restart meanwhile" [ "${last##* }" = "$restarts" ]
     # shellcheck disable=SC2086
     flat $first $last
