@@ -157,7 +157,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let pipeline = Pipeline { control: Some(controlled), ..pipeline };
     #[cfg(feature = "web")]
-    let (pipeline, _web) = operated(pipeline, &web)?;
+    let (pipeline, _web) = operated(pipeline, &web, keeper.is_some())?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     keeper.into_iter().for_each(Keeper::finish);
@@ -216,19 +216,24 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     Ok((common, pipeline))
 }
 
-/// The pipeline with a board that shows it, and the service that serves the board.
+/// The pipeline with a board that shows it, and the service that serves the board. Where it is `guarded`, the page cannot go below the
+/// threshold that a promise rests on.
 ///
 /// # Errors
 /// As [`web::start`].
 #[cfg(feature = "web")]
-fn operated(mut pipeline: Pipeline, (settings, facts): &(WebSettings, Facts)) -> Result<(Pipeline, Option<Web>)> {
+fn operated(
+    mut pipeline: Pipeline,
+    (settings, facts): &(WebSettings, Facts),
+    guarded: bool,
+) -> Result<(Pipeline, Option<Web>)> {
     if !settings.enabled {
         return Ok((pipeline, None));
     }
     let board = Arc::new(Board::new(facts.clone()));
     let web = web::start(Arc::clone(&board), settings)?;
     if web.is_some() {
-        pipeline.observers.push(Box::new(Feed::new(board)));
+        pipeline.observers.push(Box::new(Feed::new(board, guarded)));
     }
     Ok((pipeline, web))
 }
