@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::State;
 use crate::clock::{Clock, Stop};
+use crate::episode::Episode;
 
 /// How often the machine is looked at: heat moves slowly, and looking costs some dozens of small reads.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -31,11 +32,13 @@ impl Watcher {
     /// Looks every ten seconds until the stop. The state at the start, a change of the power mode, and the begin and end of throttling are
     /// logged.
     pub fn run(&self, clock: &dyn Clock, stop: &Stop) {
-        let mut due = clock.now();
+        let (mut due, mut counters) = (clock.now(), Counters::default());
         while !clock.sleep_until(due, stop) {
             let (before, now) = (self.latest(), State::read(&self.root));
-            for line in changes(before.as_ref(), &now) {
-                log::log!(line.0, "{}", line.1);
+            let mut lines = changes(before.as_ref(), &now);
+            lines.extend(before.into_iter().flat_map(|before| counters.changes(&before, &now)));
+            for (level, line) in lines {
+                log::log!(level, "{line}");
             }
             *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
             due = (due + PERIOD).max(clock.now());
@@ -48,10 +51,8 @@ fn changes(before: Option<&State>, now: &State) -> Vec<(log::Level, String)> {
     let mut lines = Vec::new();
     let summary = now.summary();
     let Some(before) = before else {
-        lines.push((log::Level::Info, format!("machine: {summary}")));
-        if !now.limited_by.is_empty() {
-            lines.push((log::Level::Warn, format!("clocks are held back by {}", now.limited_by.join(", "))));
-        }
+        let level = if now.limited_by.is_empty() { log::Level::Info } else { log::Level::Warn };
+        lines.push((level, format!("machine: {summary}")));
         return lines;
     };
     if before.power_mode != now.power_mode {
@@ -59,22 +60,41 @@ fn changes(before: Option<&State>, now: &State) -> Vec<(log::Level, String)> {
     }
     match (before.limited_by.is_empty(), now.limited_by.is_empty()) {
         (true, false) => {
-            lines
-                .push((log::Level::Warn, format!("clocks are held back by {} ({summary})", now.limited_by.join(", "))));
+            lines.push((log::Level::Warn, format!("clocks are held back ({summary})")));
         }
         (false, true) => lines.push((log::Level::Info, format!("clocks are no longer held back ({summary})"))),
         _ => {}
     }
-    if let Some(events @ 1..) = super::more(before.over_current, now.over_current) {
-        lines.push((
-            log::Level::Warn,
-            format!("a supply's current was too high {events} times, which throttles ({summary})"),
-        ));
-    }
-    if let (Some(events @ 1..), true) = (super::more(before.throttled, now.throttled), before.throttled == Some(0)) {
-        lines.push((log::Level::Warn, format!("processors were throttled for heat {events} times ({summary})")));
-    }
     lines
+}
+
+/// Counters that rise while something is wrong: one line when they begin to, and one when they stop.
+#[derive(Default)]
+struct Counters {
+    over_current: Episode,
+    heat: Episode,
+}
+
+impl Counters {
+    fn changes(&mut self, before: &State, now: &State) -> Vec<(log::Level, String)> {
+        let current = super::more(before.over_current, now.over_current);
+        let heat = super::more(before.throttled, now.throttled);
+        let counters = [
+            (&mut self.over_current, current, "supplies with too high a current throttle the clocks"),
+            (&mut self.heat, heat, "processors are throttled for heat"),
+        ];
+        let mut lines = Vec::new();
+        for (episode, events, what) in counters {
+            match events {
+                Some(1..) if episode.fails() => lines.push((log::Level::Warn, format!("{what} ({})", now.summary()))),
+                Some(0) if episode.recovers().is_some() => {
+                    lines.push((log::Level::Info, format!("over: {what} ({})", now.summary())));
+                }
+                _ => {}
+            }
+        }
+        lines
+    }
 }
 
 #[cfg(test)]
@@ -98,9 +118,19 @@ mod tests {
         assert!(lines.len() == 1 && lines[0].1.contains("gpu-throttle-alert"), "{lines:?}");
         assert!(changes(Some(&hot), &hot).is_empty(), "one line for each episode");
         assert!(changes(Some(&hot), &calm)[0].1.starts_with("clocks are no longer"));
-        tree.line("var/lib/nvpmodel/status", "pmode:0000").line("sys/class/hwmon/hwmon2/oc1_event_cnt", 3);
-        let lines = changes(Some(&hot), &state());
-        assert!(lines.len() == 2 && lines[1].1.contains("too high 3 times"), "{lines:?}");
+        tree.line("var/lib/nvpmodel/status", "pmode:0000");
+        assert!(changes(Some(&hot), &state())[0].1.starts_with("the power mode has changed"));
+    }
+
+    #[test]
+    fn counters_that_rise_are_an_episode() {
+        let mut counters = Counters::default();
+        let state = |over_current: u64| State { over_current: Some(over_current), ..State::default() };
+        assert!(counters.changes(&state(7), &state(7)).is_empty());
+        assert!(counters.changes(&state(7), &state(9))[0].1.starts_with("supplies with too high a current"));
+        assert!(counters.changes(&state(9), &state(12)).is_empty(), "told already");
+        assert!(counters.changes(&state(12), &state(12))[0].1.starts_with("over: "));
+        assert!(counters.changes(&State::default(), &state(12)).is_empty());
     }
 
     #[test]

@@ -56,6 +56,8 @@ disk() {
     frames_from "room again: records again" 60 usb
     check "room again: every record is whole" in_guest "! grep -av '^{.*}\$' /var/lib/cfvit/records.jsonl | grep -q ."
     check "room again: the same process" [ "$(pid)" = "$before" ]
+    M=$(mark) && restart
+    said "the records that did not fit are counted" 20 '^records +[0-9]+ written to .*, [1-9][0-9]* dropped'
 }
 
 power() {
