@@ -44,4 +44,7 @@ pub mod pipeline;
 pub mod guard;
 pub mod service;
 
+#[cfg(feature = "web")]
+pub mod operator;
+
 pub mod cli;

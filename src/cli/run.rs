@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "web")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -12,12 +14,19 @@ use super::serve::{self, Common};
 use super::{DecisionArgs, ModelArgs, number};
 use crate::capture::Options;
 use crate::clock::Stop;
+#[cfg(feature = "web")]
+use crate::config::WebSettings;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
+#[cfg(feature = "web")]
+use crate::operator::{
+    Board, Facts, Feed,
+    web::{self, Web},
+};
 use crate::pipeline::{Control, Outcome, Pipeline, control};
 use crate::power::{self, Idle, Meter};
 use crate::report::{Rotation, Target};
@@ -99,6 +108,14 @@ pub struct Args {
     /// Put the file of --jsonl aside as FILE.1, .2, ... before it grows beyond N MiB [default: it grows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), requires = "jsonl")]
     pub jsonl_max_mib: Option<u64>,
+    /// Serve the page, the metrics and the HTTP interface at ADDRESS:PORT, as 127.0.0.1:8632 [default: with --config what it says, else
+    /// nowhere]
+    ///
+    /// Open http://127.0.0.1:8632/ then. Addresses that other machines reach need web.token_file in the configuration. Port 0 takes a
+    /// free one, which the log tells.
+    #[cfg(feature = "web")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub web: Option<std::net::SocketAddr>,
     /// Seconds between two log lines, 0.1 to 3600 [default: 1]
     #[arg(long, value_name = "S", value_parser = report_interval, allow_negative_numbers = true)]
     pub report_interval: Option<f64>,
@@ -130,6 +147,8 @@ pub fn run(args: Args) -> Result<()> {
         pipeline.observers.push(Box::new(guard));
         keeper
     });
+    #[cfg(feature = "web")]
+    let web = (settings.web.clone(), common.facts(&pipeline));
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
     let (control, controlled) = control();
@@ -137,6 +156,8 @@ pub fn run(args: Args) -> Result<()> {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
     let pipeline = Pipeline { control: Some(controlled), ..pipeline };
+    #[cfg(feature = "web")]
+    let (pipeline, _web) = operated(pipeline, &web, keeper.is_some())?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     keeper.into_iter().for_each(Keeper::finish);
@@ -195,6 +216,28 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     Ok((common, pipeline))
 }
 
+/// The pipeline with a board that shows it, and the service that serves the board. Where it is `guarded`, the page cannot go below the
+/// threshold that a promise rests on.
+///
+/// # Errors
+/// As [`web::start`].
+#[cfg(feature = "web")]
+fn operated(
+    mut pipeline: Pipeline,
+    (settings, facts): &(WebSettings, Facts),
+    guarded: bool,
+) -> Result<(Pipeline, Option<Web>)> {
+    if !settings.enabled {
+        return Ok((pipeline, None));
+    }
+    let board = Arc::new(Board::new(facts.clone()));
+    let web = web::start(Arc::clone(&board), settings)?;
+    if web.is_some() {
+        pipeline.observers.push(Box::new(Feed::new(board, guarded)));
+    }
+    Ok((pipeline, web))
+}
+
 /// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
 fn measure_idle(meter: Option<Box<dyn Meter>>, idle_s: f64) -> (Option<Box<dyn Meter>>, Option<Idle>) {
     let meter = match meter {
@@ -250,6 +293,11 @@ fn settings(args: &Args) -> Result<Settings> {
     settings.report.interval_s = args.report_interval.unwrap_or(settings.report.interval_s);
     if !args.source.is_empty() {
         settings.cameras = cameras(args)?;
+    }
+    #[cfg(feature = "web")]
+    {
+        settings.web.listen = args.web.unwrap_or(settings.web.listen);
+        settings.web.enabled = args.web.is_some() || (settings.web.enabled && args.config.is_some());
     }
     Ok(settings)
 }

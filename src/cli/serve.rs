@@ -16,6 +16,10 @@ use crate::fallback::{Costs, Fallback, HYSTERESIS};
 use crate::guard::{self, Guard, Keeper};
 use crate::model::Geometry;
 use crate::model::package::Certificate;
+#[cfg(feature = "web")]
+use crate::operator::Facts;
+#[cfg(feature = "web")]
+use crate::pipeline::Pipeline;
 use crate::pipeline::{Camera, Change, Member, Tuning};
 use crate::power;
 use crate::preprocess::{Preprocess, decode};
@@ -26,6 +30,9 @@ pub struct Common {
     crop: f64,
     /// η where the settings say nothing.
     threshold: f32,
+    /// The model's name.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
+    name: String,
     /// The certificate, and what it must be made for.
     certificate: Option<Certificate>,
     keys: Option<Keys>,
@@ -56,6 +63,7 @@ impl Common {
             geometry: *session.geometry(),
             crop: session.crop,
             threshold: session.threshold(),
+            name: session.name.clone(),
             certificate: session.certificate.take(),
             keys: session.keys.take(),
         };
@@ -69,6 +77,18 @@ impl Common {
         log::info!("model: {}, threshold {threshold}; engine: {}", session.name, session.cascade.engine().describe());
         let labels = session.labels.into_iter().map(|label| label.name).collect();
         Ok((common, session.cascade, labels))
+    }
+
+    /// What an operator's board shows of the model.
+    #[cfg(feature = "web")]
+    pub fn facts(&self, pipeline: &Pipeline) -> Facts {
+        Facts {
+            model: self.name.clone(),
+            engine: pipeline.cascade.engine().describe().to_string(),
+            labels: pipeline.labels.clone(),
+            grid: self.geometry.grid,
+            crop: self.crop,
+        }
     }
 
     /// Opens one camera.

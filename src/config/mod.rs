@@ -5,6 +5,7 @@ mod read;
 mod show;
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[calibration]`.
     pub calibration: CalibrationSettings,
+    /// `[web]`.
+    pub web: WebSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -193,6 +196,30 @@ pub struct CalibrationSettings {
     pub auto: bool,
 }
 
+/// The page, the metrics and the interface over HTTP. Cannot be changed while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebSettings {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Where to listen, unless the service manager hands sockets over.
+    pub listen: SocketAddr,
+    /// The file with the token of those who may change something, and of all who come from other machines.
+    pub token_file: Option<PathBuf>,
+    /// Names and addresses, besides those of this machine itself, that browsers may call it by.
+    pub hosts: Vec<String>,
+}
+
+impl Default for WebSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8632)),
+            token_file: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogSettings {
@@ -250,6 +277,7 @@ impl Settings {
                     != (&new.gate.certificate, new.gate.allow_uncertified),
             ),
             ("gate.budget", (self.gate.budget, self.gate.budget_first) != (new.gate.budget, new.gate.budget_first)),
+            ("[web]", self.web != new.web),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
     }

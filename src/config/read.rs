@@ -10,7 +10,7 @@ use toml::{Spanned, Value};
 
 use super::{
     AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
-    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
+    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
 };
 use crate::calibrate::Budget;
 use crate::calibrate::cost::Unit;
@@ -35,6 +35,7 @@ struct File {
     power: Power,
     audit: Audit,
     calibration: Calibration,
+    web: Web,
     log: Log,
 }
 
@@ -104,6 +105,15 @@ struct Calibration {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [web]")]
+struct Web {
+    enabled: Key,
+    listen: Key,
+    token_file: Key,
+    hosts: Key,
+}
+
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the section [log]")]
 struct Log {
     level: Key,
@@ -122,6 +132,7 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         power: source.power(&file.power)?,
         audit: source.audit(&file.audit)?,
         calibration: source.calibration(&file.calibration)?,
+        web: source.web(&file.web)?,
         log: source.log(&file.log)?,
     })
 }
@@ -311,6 +322,23 @@ impl Source<'_> {
         Ok(PowerSettings { idle_s: idle.unwrap_or_default() })
     }
 
+    fn web(&self, raw: &Web) -> Result<WebSettings> {
+        let default = WebSettings::default();
+        let enabled = self.key("web.enabled", &raw.enabled, "true or false", Value::as_bool)?;
+        let addresses = "an address and a port, as 127.0.0.1:8632";
+        let listen = self.key("web.listen", &raw.listen, addresses, |value| value.as_str()?.parse().ok())?;
+        let token_file = self.key("web.token_file", &raw.token_file, "a file, or \"none\"", |value| {
+            text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
+        })?;
+        let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
+        Ok(WebSettings {
+            enabled: enabled.unwrap_or(default.enabled),
+            listen: listen.unwrap_or(default.listen),
+            token_file: token_file.flatten(),
+            hosts: hosts.unwrap_or_default(),
+        })
+    }
+
     fn log(&self, raw: &Log) -> Result<LogSettings> {
         let levels = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
         let level = self.key("log.level", &raw.level, levels, |value| level(value.as_str()?))?;
@@ -377,6 +405,22 @@ fn whole(value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
 /// Up to 2, so that 60 for 60 % is an error and not a camera that always refines.
 fn threshold(value: &Value) -> Option<f32> {
     number(value, 0.0..=2.0).map(|threshold| threshold as f32)
+}
+
+/// Names or addresses as browsers send them; an IPv6 address stands in brackets.
+fn hosts(value: &Value) -> Option<Vec<String>> {
+    let is_host = |host: &str| {
+        let (name, brackets) = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => (address, true),
+            None => (host, false),
+        };
+        !name.is_empty()
+            && name.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') || (brackets && byte == b':')
+            })
+    };
+    let names = value.as_array()?.iter().map(|host| host.as_str().filter(|host| is_host(host)).map(str::to_owned));
+    names.collect()
 }
 
 /// `20 ms`, `150 mJ`.

@@ -21,7 +21,7 @@ fn or<T: fmt::Display>(value: Option<T>, word: &str) -> String {
 /// A file that [`Settings::parse`] reads as these settings.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { model, gate, cameras, report, records, power, audit, calibration, log } = self;
+        let Settings { model, gate, cameras, report, records, power, audit, calibration, web, log } = self;
         writeln!(f, "[model]")?;
         writeln!(f, "path = {}", or(model.path.as_ref().map(|path| quoted(path.display())), "bundled"))?;
         writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
@@ -63,6 +63,11 @@ impl fmt::Display for Settings {
         writeln!(f, "slot_s = {}", or(audit.slot_s, "off"))?;
         writeln!(f, "\n[calibration]")?;
         writeln!(f, "auto = {}", calibration.auto)?;
+        writeln!(f, "\n[web]")?;
+        writeln!(f, "enabled = {}", web.enabled)?;
+        writeln!(f, "listen = {}", quoted(web.listen))?;
+        writeln!(f, "token_file = {}", or(web.token_file.as_ref().map(|path| quoted(path.display())), "none"))?;
+        writeln!(f, "hosts = {}", Value::from(web.hosts.clone()))?;
         writeln!(f, "\n[log]")?;
         write!(f, "level = {}", quoted(word(log.level)))
     }

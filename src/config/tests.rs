@@ -102,6 +102,14 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[records]\nmax_mib = 0", 2, "records.max_mib: expected a whole number from 1"),
         ("[records]\nkeep_files = -1", 2, "records.keep_files"),
         ("[power]\nidle_s = 1e9", 2, "power.idle_s: expected seconds from 0 to 600"),
+        ("[web]\nenabled = 1", 2, "web.enabled: expected true or false, found 1"),
+        (
+            "[web]\nlisten = \"8632\"",
+            2,
+            "web.listen: expected an address and a port, as 127.0.0.1:8632, found \"8632\"",
+        ),
+        ("[web]\ntoken_file = 1", 2, "web.token_file: expected a file, or \"none\", found 1"),
+        ("[web]\nhosts = [\"a:80\"]", 2, "web.hosts: expected a list of names without ports"),
         (
             "[log]\nlevel = \"loud\"",
             2,
@@ -200,6 +208,12 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     slot_s: threads.map(|threads| threads as f64 / 8.0),
                 },
                 calibration: CalibrationSettings { auto: static_fallback },
+                web: WebSettings {
+                    enabled: static_fallback,
+                    listen: ([127, 0, 0, 1], keep_files as u16).into(),
+                    token_file: None,
+                    hosts: vec!["[fe80::1]".to_owned(), "door.local".to_owned()],
+                },
                 log: LogSettings { level: LEVELS[level].1 },
             }
         },

@@ -88,6 +88,11 @@ impl State {
             ticks: ticks(root),
         }
     }
+
+    /// Reads the processor times alone beneath `root` (`/`).
+    pub fn read_ticks(root: &Path) -> Option<Ticks> {
+        ticks(root)
+    }
 }
 
 /// Where nothing is known of the machine.

@@ -14,6 +14,7 @@ mod decide;
 mod observe;
 mod slot;
 mod supervise;
+mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub use observe::{Decision, Observer};
 use slot::Slots;
 pub use slot::{Answer, CameraId};
 use supervise::{Done, Supervisor, Thread, spawn};
+pub use view::{CameraView, View};
 
 use crate::capture::{Event, Pace, Source, Wait};
 use crate::cascade::Cascade;
@@ -128,6 +130,7 @@ impl Pipeline {
         let started = Instant::now();
         let meter = self.meter.as_ref().map(|meter| meter.describe());
         let energy = self.meter.map(|meter| start_power(meter, started, stop, &done)).transpose()?;
+        let energy_seen = energy.clone();
         let idle = self.idle;
         let energy = energy.map(|monitor| Account::new(monitor, idle, started));
         let (commands, taken) = unbounded();
@@ -165,7 +168,10 @@ impl Pipeline {
             inputs: Inputs::default(),
             line: Vec::new(),
         };
-        let mut decider = Decider { seats: Vec::new(), commands: taken, observers: self.observers, core };
+        let mut observers = self.observers;
+        let view = View::new(Arc::clone(slots), energy_seen);
+        observers.iter_mut().for_each(|observer| observer.started(&view));
+        let mut decider = Decider { seats: Vec::new(), commands: taken, observers, core };
         for camera in self.cameras {
             supervisor.join(camera)?;
         }

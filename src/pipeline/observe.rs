@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::slot::CameraId;
+use super::view::View;
 use crate::cascade::Cascade;
 use crate::frame::{Frame, Inputs, Timing};
 use crate::smoothing::Smooth;
@@ -31,6 +32,11 @@ pub struct Decision<'a> {
 /// Sees every decision, in the decision thread, after it was counted and recorded. Whatever it takes, the next frame waits for: it
 /// must not wait for anything else, nor allocate per frame.
 pub trait Observer: Send {
+    /// The run begins; `view` shows it from outside for as long as anybody keeps it. In the thread that calls [`super::Pipeline::run`].
+    fn started(&mut self, view: &View) {
+        let _ = view;
+    }
+
     /// The threshold η for the next frame of `camera`, where `configured` is what the configuration and the observers before this one say.
     fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
         let _ = camera;

@@ -1,9 +1,11 @@
 //! The hand-over between the captures and the decision: room for one frame a camera, where the newest wins, a fair turn among the
 //! cameras, and the counters that account for every frame. Buffers go round: nothing is allocated per frame.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::view::{CameraView, state};
+use crate::capture::status::Status;
 use crate::clock::Stop;
 use crate::frame::{Frame, Picture, Stage};
 use crate::report::{Reason, Tally};
@@ -61,6 +63,9 @@ struct State {
 struct Lane {
     id: CameraId,
     stop: Stop,
+    /// The camera's name and how its source is doing, for views.
+    name: String,
+    status: Option<Arc<Status>>,
     waiting: Option<Frame>,
     spare: Vec<Frame>,
     /// `in_flight` stays 0 here: it is what `waiting` and `deciding` say.
@@ -101,6 +106,20 @@ impl Slots {
         let id = CameraId(state.ids);
         state.lanes.push(Lane::new(id, stop));
         id
+    }
+
+    /// What views call the camera, and where they see how its source is doing.
+    pub(super) fn introduce(&self, id: CameraId, name: &str, status: Option<Arc<Status>>) {
+        if let Some(lane) = self.lock().lane(id) {
+            (lane.name, lane.status) = (name.to_owned(), status);
+        }
+    }
+
+    /// Every camera at this moment. Their counters add up.
+    pub(super) fn survey(&self) -> Vec<CameraView> {
+        let state = self.lock();
+        let deciding = state.deciding.map(|(id, _)| id);
+        state.lanes.iter().map(|lane| lane.view(deciding)).collect()
     }
 
     /// Takes a camera out of service: its capture is asked to end, and its waiting frame is dropped. Gives its counters; a frame of it
@@ -307,6 +326,8 @@ impl Lane {
         Self {
             id,
             stop,
+            name: String::new(),
+            status: None,
             waiting: None,
             spare: Vec::new(),
             tally: Tally::default(),
@@ -314,6 +335,18 @@ impl Lane {
             asked: None,
             idle: None,
             answer: None,
+        }
+    }
+
+    fn view(&self, deciding: Option<CameraId>) -> CameraView {
+        let in_flight = u64::from(self.waiting.is_some()) + u64::from(deciding == Some(self.id));
+        let idle = self.idle.map(|since| since.elapsed());
+        let status = self.status.as_deref();
+        CameraView {
+            name: self.name.clone(),
+            tally: Tally { in_flight, ..self.tally },
+            state: state(status.map(Status::state), self.ended, idle),
+            counts: status.map(Status::counts),
         }
     }
 }

@@ -11,9 +11,9 @@ use super::attend::{Attendant, Busy, Health};
 use super::control::{Change, Controlled, Member, Request};
 use super::decide::{Command, Seat};
 use super::slot::{CameraId, Look, Slots};
-use super::{Camera, Outcome, capture};
+use super::{Camera, Outcome, capture, view};
 use crate::capture::Pace;
-use crate::capture::status::{State, Status};
+use crate::capture::status::Status;
 use crate::clock::Stop;
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
@@ -28,8 +28,6 @@ use crate::smoothing::Smoother;
 const GRACE: Duration = Duration::from_secs(5);
 #[cfg(test)]
 const GRACE: Duration = Duration::from_millis(300);
-/// A camera that gives nothing for so long is said to be waited for.
-const WAITING: Duration = Duration::from_secs(1);
 
 /// The threads of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +90,7 @@ pub(super) struct Row {
 
 impl Row {
     fn state(&self, look: &Look) -> CameraState {
-        let waits = look.idle.is_some_and(|idle| idle >= WAITING);
-        match self.status.as_ref().map(|status| status.state()) {
-            _ if look.ended => CameraState::Ended,
-            Some(State::Waiting) => CameraState::Waiting,
-            Some(State::Lost) => CameraState::Lost,
-            Some(State::Up) => CameraState::Up,
-            None if waits => CameraState::Waiting,
-            None => CameraState::Up,
-        }
+        view::state(self.status.as_ref().map(|status| status.state()), look.ended, look.idle)
     }
 }
 
@@ -143,6 +133,7 @@ impl Supervisor {
             records.hurry();
         }
         let id = self.slots.add(stop.clone());
+        self.slots.introduce(id, &name, source.status());
         let seat = Seat {
             id,
             name: name.clone(),

@@ -1,0 +1,263 @@
+//! The newest of everything, where readers find it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::histogram::Histogram;
+use super::pictures::{Easel, Studio};
+use crate::frame::{Stage, Timing};
+use crate::pipeline::View;
+use crate::smoothing::Smooth;
+
+/// What stays the same for a whole run.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The model's name.
+    pub model: String,
+    /// The engine, in words.
+    pub engine: String,
+    /// The classes' names, in class order.
+    pub labels: Vec<String>,
+    /// Coarse cells along a side.
+    pub grid: usize,
+    /// The share of the picture's shorter side that the network sees.
+    pub crop: f64,
+}
+
+/// One decision with all that is shown of it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The frame's number.
+    pub seq: u64,
+    /// When the picture was taken, by the wall clock.
+    pub captured: SystemTime,
+    /// When it was decided.
+    pub decided: Instant,
+    /// Which stage answered.
+    pub stage: Stage,
+    /// The winning class.
+    pub label: usize,
+    /// Its probability.
+    pub confidence: f32,
+    /// The smoothed answer.
+    pub smooth: Smooth,
+    /// What the gate compared; NaN where the static pass answered.
+    pub coarse_confidence: f32,
+    /// η, with which it was compared.
+    pub threshold: f32,
+    /// The most probable classes of the answer, best first.
+    pub top: Vec<(usize, f32)>,
+    /// Those of the coarse stage; empty where it did not run.
+    pub coarse_top: Vec<(usize, f32)>,
+    /// The cells that the fine stage saw finer; empty where it did not run.
+    pub informative: Vec<u32>,
+    /// From the capture to the decision.
+    pub latency: Duration,
+    /// Milliseconds per step.
+    pub timing: Timing,
+}
+
+/// The steps whose durations are kept, as they are called everywhere.
+pub const STEPS: [&str; 6] = ["preprocess", "coarse", "gate", "gather", "fine", "static"];
+
+/// Everything that can be seen of a run.
+#[derive(Debug)]
+pub struct Board {
+    /// What stays.
+    pub facts: Facts,
+    /// When it was made.
+    pub started: SystemTime,
+    /// Durations of the [`STEPS`] that ran, in seconds.
+    pub steps: [Histogram; STEPS.len()],
+    /// Who encodes pictures.
+    pub studio: Studio,
+    channels: Mutex<Vec<Arc<Channel>>>,
+    view: OnceLock<View>,
+    closed: AtomicBool,
+}
+
+/// What can be seen of one camera, and changed about it.
+#[derive(Debug)]
+pub struct Channel {
+    /// The camera's name.
+    pub name: String,
+    /// From the capture to the decision, in seconds.
+    pub age: Histogram,
+    /// What the gate compared.
+    pub confidence: Histogram,
+    /// Its pictures.
+    pub easel: Easel,
+    newest: Mutex<Option<Snapshot>>,
+    threshold: ThresholdCell,
+}
+
+/// η of a camera.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Threshold {
+    /// What the configuration says; `None` before the first frame.
+    pub configured: Option<f32>,
+    /// What an operator put in its place, and when, in milliseconds of Unix time.
+    pub changed: Option<(f32, u64)>,
+}
+
+impl Threshold {
+    /// The one in force.
+    pub fn in_force(&self) -> Option<f32> {
+        self.changed.map(|(threshold, _)| threshold).or(self.configured)
+    }
+}
+
+/// NaN stands for none.
+#[derive(Debug)]
+struct ThresholdCell {
+    configured_bits: AtomicU32,
+    changed_bits: AtomicU32,
+    changed_ms: AtomicU64,
+}
+
+impl Board {
+    /// Nothing was seen yet.
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            started: SystemTime::now(),
+            steps: STEPS.map(|_| Histogram::new(Histogram::SECONDS)),
+            studio: Studio::default(),
+            channels: Mutex::default(),
+            view: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The run, once it has begun.
+    pub fn view(&self) -> Option<&View> {
+        self.view.get()
+    }
+
+    pub(super) fn set_view(&self, view: &View) {
+        // A board shows one run; a second one would find the first.
+        let _ = self.view.set(view.clone());
+    }
+
+    /// Every camera that ever had a frame decided.
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        self.lock().clone()
+    }
+
+    /// The channel of the camera `name`, if it ever had one.
+    pub fn find(&self, name: &str) -> Option<Arc<Channel>> {
+        self.lock().iter().find(|channel| channel.name == name).cloned()
+    }
+
+    /// The channel of the camera `name`, made where there is none.
+    pub fn channel(&self, name: &str) -> Arc<Channel> {
+        let mut channels = self.lock();
+        if let Some(channel) = channels.iter().find(|channel| channel.name == name) {
+            return Arc::clone(channel);
+        }
+        let channel = Arc::new(Channel::new(name));
+        channels.push(Arc::clone(&channel));
+        channel
+    }
+
+    /// The name of a class.
+    pub fn label(&self, label: usize) -> &str {
+        self.facts.labels.get(label).map_or("", String::as_str)
+    }
+
+    /// Nobody will look any more.
+    pub fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Channel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Channel {
+    fn new(name: &str) -> Self {
+        let none = || AtomicU32::new(f32::NAN.to_bits());
+        Self {
+            name: name.to_owned(),
+            age: Histogram::new(Histogram::SECONDS),
+            confidence: Histogram::new(Histogram::RATIO),
+            easel: Easel::default(),
+            newest: Mutex::default(),
+            threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },
+        }
+    }
+
+    /// The newest decision.
+    pub fn newest(&self) -> Option<Snapshot> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts `snapshot` in the cell and takes what was there for reuse. While a reader copies, the cell is left as it is: the next frame
+    /// brings a newer one.
+    pub(super) fn show(&self, snapshot: &mut Option<Snapshot>) {
+        if let Ok(mut newest) = self.newest.try_lock() {
+            std::mem::swap(&mut *newest, snapshot);
+        }
+    }
+
+    /// η.
+    pub fn threshold(&self) -> Threshold {
+        let value = |bits: &AtomicU32| Some(f32::from_bits(bits.load(Relaxed))).filter(|value| !value.is_nan());
+        let cell = &self.threshold;
+        let changed = value(&cell.changed_bits).map(|value| (value, cell.changed_ms.load(Relaxed)));
+        Threshold { configured: value(&cell.configured_bits), changed }
+    }
+
+    /// From the next frame on η is `threshold`; `None` is what the configuration says.
+    pub fn set_threshold(&self, threshold: Option<f32>) {
+        self.threshold.changed_ms.store(unix_ms(SystemTime::now()), Relaxed);
+        self.threshold.changed_bits.store(threshold.unwrap_or(f32::NAN).to_bits(), Relaxed);
+    }
+
+    /// Notes what the configuration says and gives what is in force.
+    pub(super) fn decide_threshold(&self, configured: f32) -> f32 {
+        self.threshold.configured_bits.store(configured.to_bits(), Relaxed);
+        let changed = f32::from_bits(self.threshold.changed_bits.load(Relaxed));
+        if changed.is_nan() { configured } else { changed }
+    }
+}
+
+/// Milliseconds of Unix time.
+pub fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_threshold_stands_above_the_configurations_until_it_is_taken_back() {
+        let channel = Channel::new("door");
+        assert_eq!(channel.threshold(), Threshold { configured: None, changed: None });
+        assert_eq!(channel.decide_threshold(0.6), 0.6);
+        channel.set_threshold(Some(0.9));
+        assert_eq!((channel.decide_threshold(0.6), channel.decide_threshold(0.7)), (0.9, 0.9));
+        let threshold = channel.threshold();
+        assert_eq!((threshold.configured, threshold.in_force()), (Some(0.7), Some(0.9)));
+        assert!(threshold.changed.is_some_and(|(_, at_ms)| at_ms > 0));
+        channel.set_threshold(None);
+        assert_eq!((channel.decide_threshold(0.5), channel.threshold().changed), (0.5, None));
+    }
+
+    #[test]
+    fn a_camera_has_one_channel_however_often_it_is_asked_for() {
+        let board = Board::new(Facts::default());
+        assert!(board.find("a").is_none());
+        let channel = board.channel("a");
+        assert!(Arc::ptr_eq(&channel, &board.channel("a")) && Arc::ptr_eq(&channel, &board.find("a").unwrap()));
+        board.channel("b");
+        assert_eq!(board.channels().len(), 2);
+    }
+}

@@ -1,0 +1,513 @@
+"use strict";
+// Labels and names are foreign text: they only ever become text nodes.
+
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const PATIENCE_S = 1;
+const SPOKEN_EVERY_MS = 5000;
+
+let state = null; // the last state event
+let camera = null; // the chosen camera's name
+let source = null; // the EventSource
+let seenAt = 0; // when the last decision came, by this page's clock
+let gap_s = 0; // the time between the last two
+let shown = null; // the decision whose picture is on the canvas
+let bitmap = null;
+let wanted = null; // a decision whose picture is to be fetched next
+let fetching = false;
+let spokenAt = 0;
+let spoken = "";
+let editing = false; // the threshold was moved and neither applied nor reverted
+
+const element = (name, text, className) => {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+};
+const setText = (id, text) => {
+  const target = $(id);
+  if (target.textContent !== text) target.textContent = text;
+};
+const known = (value) => value !== null && value !== undefined;
+const percent = (value, places = 1) => (known(value) ? `${(100 * value).toFixed(places)} %` : "–");
+const unit = (value, name, places = 1) => (known(value) ? `${value.toFixed(places)} ${name}` : "not measured");
+const duration = (seconds) => {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 86400).toFixed(1)} days`;
+};
+const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const current = () => state && state.cameras.find((one) => one.name === camera);
+
+async function ask(path, options) {
+  const response = await fetch(path, { cache: "no-store", ...options });
+  if (response.ok) return response;
+  let why = response.statusText;
+  try {
+    why = (await response.json()).error || why;
+  } catch (_) {
+    // No JSON: the status says what there is to say.
+  }
+  const error = new Error(why);
+  error.status = response.status;
+  throw error;
+}
+
+// --- The connection. ---
+
+function connect() {
+  disconnect();
+  if (document.hidden) return;
+  source = new EventSource(camera === null ? "api/events" : `api/events?camera=${encodeURIComponent(camera)}`);
+  source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
+  source.addEventListener("decision", (event) => onDecision(JSON.parse(event.data)));
+  source.addEventListener("error", () => showPill("bad", "no connection"));
+}
+
+function disconnect() {
+  if (source) source.close();
+  source = null;
+}
+
+function onState(next) {
+  state = next;
+  const names = state.cameras.map((one) => one.name);
+  showTabs(names);
+  if (!names.includes(camera) && names.length > 0) return choose(names[0]);
+  const one = current();
+  if (one && one.decision && (shown === null || one.state !== "up")) showAnswer(one.decision);
+  setText("version", `${state.model} · cfvit ${state.version}`);
+  showAge();
+  showThreshold();
+  showHealth();
+}
+
+function choose(name) {
+  camera = name;
+  [shown, bitmap, wanted, editing, seenAt, gap_s] = [null, null, null, false, 0, 0];
+  draw();
+  connect();
+  loadHistory();
+}
+
+function showTabs(names) {
+  const nav = $("cameras");
+  const old = Array.from(nav.children, (button) => button.textContent);
+  if (old.join("\n") !== names.join("\n")) {
+    nav.replaceChildren(...names.map((name) => {
+      const button = element("button", name);
+      button.addEventListener("click", () => choose(name));
+      return button;
+    }));
+  }
+  for (const button of nav.children) button.setAttribute("aria-pressed", String(button.textContent === camera));
+}
+
+function showPill(kind, text) {
+  $("pill").dataset.state = kind;
+  setText("pill", text);
+}
+
+// --- How old what is shown is. ---
+
+function showAge() {
+  const one = current();
+  if (!source || source.readyState !== EventSource.OPEN || !one) return;
+  const rate = one.last_second && one.last_second.frames_per_s;
+  const period_s = Math.max(rate > 0 ? 1 / rate : 0, gap_s);
+  const age_s = seenAt ? (performance.now() - seenAt) / 1000 : one.age_s;
+  const words = { waiting: "waiting for camera", lost: "camera lost", ended: "ended" };
+  const old = known(age_s) && age_s > Math.max(PATIENCE_S, 3 * period_s);
+  const missing = words[one.state];
+  const overlay = $("overlay");
+  document.body.classList.toggle("stale", old || Boolean(missing));
+  if (missing) showPill(one.state === "lost" ? "bad" : "waiting", missing);
+  else if (old) showPill("bad", `stale ${duration(age_s)}`);
+  else showPill("live", "live");
+  const text = missing || old ? `${missing || "stale"}${known(age_s) ? `, last frame ${duration(age_s)} ago` : ""}` : "";
+  overlay.hidden = text === "";
+  setText("overlay", text);
+}
+
+// --- Picture and answer: always of the same frame. ---
+
+function onDecision(decision) {
+  const now = performance.now();
+  gap_s = seenAt ? (now - seenAt) / 1000 : 0;
+  seenAt = now;
+  wanted = decision;
+  fetchPicture();
+  showAge();
+}
+
+async function fetchPicture() {
+  if (fetching || wanted === null) return;
+  const [decision, of] = [wanted, camera];
+  wanted = null;
+  fetching = true;
+  try {
+    const response = await ask(`cameras/${encodeURIComponent(of)}/frame.jpg?seq=${decision.seq}`);
+    const picture = await createImageBitmap(await response.blob());
+    if (of === camera) {
+      if (bitmap) bitmap.close();
+      [bitmap, shown] = [picture, decision];
+      draw();
+      showAnswer(decision);
+    }
+  } catch (_) {
+    // The next decision brings the next picture.
+  } finally {
+    fetching = false;
+    if (wanted) fetchPicture();
+  }
+}
+
+function draw() {
+  const canvas = $("canvas");
+  const context = canvas.getContext("2d");
+  if (!bitmap || !shown) {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    canvas.setAttribute("aria-label", "No picture yet");
+    return;
+  }
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  }
+  context.drawImage(bitmap, 0, 0);
+  canvas.dataset.seq = shown.seq;
+  canvas.dataset.cells = shown.informative.join(",");
+  if ($("show-cells").checked) drawCells(context, canvas.width, canvas.height);
+  const cells = shown.informative.length;
+  const seen = cells ? `${cells} of ${state.grid ** 2} regions looked at twice` : "no region looked at twice";
+  canvas.setAttribute("aria-label", `${camera}: ${shown.smooth.name}, ${seen}`);
+  setText("seq", `frame ${shown.seq}, ${clock(shown.captured_ms)}; ${seen}`);
+}
+
+// The network sees the square in the middle; its cells are counted row by row.
+function drawCells(context, width, height) {
+  const side = Math.min(width, height) * state.crop;
+  const [left, top, cell] = [(width - side) / 2, (height - side) / 2, side / state.grid];
+  const informative = new Set(shown.informative);
+  const at = (index) => [left + (index % state.grid) * cell, top + Math.floor(index / state.grid) * cell];
+  const thick = Math.max(1.5, width / 320);
+  context.fillStyle = "rgb(0 0 0 / .45)";
+  context.beginPath();
+  context.rect(0, 0, width, height);
+  context.rect(left, top, side, side);
+  context.fill("evenodd");
+  if (informative.size > 0) {
+    context.fillStyle = "rgb(0 0 0 / .3)";
+    for (let index = 0; index < state.grid ** 2; index += 1) {
+      if (!informative.has(index)) context.fillRect(...at(index), cell, cell);
+    }
+    // Dark below light, so that the lines are seen on any picture.
+    for (const [style, extra] of [["rgb(0 0 0 / .7)", 2], ["#ffd54a", 0]]) {
+      context.strokeStyle = style;
+      context.lineWidth = thick + extra;
+      context.beginPath();
+      for (const index of informative) context.rect(...at(index), cell, cell);
+      context.stroke();
+    }
+  }
+  context.strokeStyle = "#fff";
+  context.lineWidth = 1;
+  context.setLineDash([4, 4]);
+  context.strokeRect(left + 0.5, top + 0.5, side - 1, side - 1);
+  context.setLineDash([]);
+}
+
+function showAnswer(decision) {
+  const { stage, smooth, coarse_confidence: sure, threshold } = decision;
+  setText("label", smooth.name || `class ${smooth.label}`);
+  $("badge").dataset.stage = stage;
+  setText("badge", { coarse: "coarse was enough", fine: "fine stage asked", static: "static pass" }[stage]);
+  setText("raw", `steady over the last frames: ${percent(smooth.probability)}; this one: ${decision.name || decision.label}, ${percent(decision.confidence)}`);
+  const compared = `coarse confidence ${percent(sure)}, threshold ${percent(threshold)}`;
+  setText("why", stage === "static" ? "Both stages gave way to one pass over everything." : `${compared}.`);
+  const fine = stage === "coarse" ? [] : decision.top;
+  setText("fine-title", stage === "static" ? "Static pass" : "Fine stage");
+  showClasses("coarse", decision.coarse_top, "did not run");
+  showClasses("fine", fine, "was not asked");
+  setText("latency", `${decision.latency_ms.toFixed(1)} ms`);
+  setText("ms-coarse", stage === "static" ? "–" : `${decision.timing_ms.coarse.toFixed(1)} ms`);
+  setText("ms-fine", stage === "fine" ? `${decision.timing_ms.fine.toFixed(1)} ms` : "–");
+  setText("energy", unit(state.machine.last_second && state.machine.last_second.energy_mj_per_frame, "mJ", 0));
+  speak(`${smooth.name}, ${Math.round(100 * smooth.probability)} percent, ${stage} stage`);
+}
+
+function showClasses(id, classes, otherwise) {
+  const body = $(id);
+  if (classes.length === 0) {
+    const row = element("tr");
+    row.append(element("th", otherwise, "quiet"));
+    return body.replaceChildren(row);
+  }
+  while (body.children.length > classes.length) body.lastChild.remove();
+  classes.forEach((one, index) => {
+    let row = body.children[index];
+    if (!row || row.children.length !== 2) {
+      const made = element("tr");
+      const head = element("th");
+      head.scope = "row";
+      made.append(head, element("td"));
+      if (row) row.replaceWith(made);
+      else body.append(made);
+      row = made;
+    }
+    row.className = index === 0 ? "first" : "";
+    row.children[0].textContent = one.name || `class ${one.label}`;
+    row.children[1].textContent = percent(one.probability);
+    row.style.setProperty("--share", String(one.probability));
+  });
+}
+
+function speak(text) {
+  const now = performance.now();
+  if (text === spoken || now - spokenAt < SPOKEN_EVERY_MS) return;
+  [spoken, spokenAt] = [text, now];
+  setText("live", text);
+}
+
+// --- The threshold. ---
+
+function showThreshold() {
+  const one = current();
+  const threshold = one && one.threshold;
+  const may = Boolean(state.may_write && threshold);
+  for (const id of ["slider", "number"]) $(id).disabled = !may;
+  $("login").hidden = state.may_write || !state.may_login;
+  if (!threshold) return setText("threshold-state", "");
+  if (!editing && known(threshold.in_force)) moveThreshold(threshold.in_force);
+  const changed = known(threshold.changed_ms);
+  const configured = percent(threshold.configured, 0);
+  setText("threshold-state", changed
+    ? `changed ${clock(threshold.changed_ms)} to ${percent(threshold.in_force, 0)}; configured ${configured}. Lost at a restart.`
+    : `configured: ${configured}`);
+  $("apply").disabled = !(may && editing);
+  $("revert").disabled = !(may && (editing || changed));
+  if (!state.may_write && !state.may_login) setText("threshold-note", "Read-only: no token is configured (web.token_file).");
+}
+
+function moveThreshold(value) {
+  const slider = $("slider");
+  if (document.activeElement !== $("number") || !editing) $("number").value = Number(value).toFixed(2);
+  slider.value = value;
+  const words = value > 1 ? "always the fine stage" : value <= 0 ? "never the fine stage" : percent(Number(value), 0);
+  slider.setAttribute("aria-valuetext", words);
+}
+
+function editThreshold(value) {
+  editing = true;
+  moveThreshold(value);
+  showThreshold();
+}
+
+async function writeThreshold(method, body) {
+  const path = `api/cameras/${encodeURIComponent(camera)}/threshold`;
+  const headers = { "X-Cfvit": "1", "Content-Type": "application/json" };
+  try {
+    await ask(path, { method, headers, body: body && JSON.stringify(body) });
+    editing = false;
+    setText("threshold-note", "");
+    onState(await (await ask("api/state")).json());
+  } catch (error) {
+    setText("threshold-note", error.message);
+  }
+}
+
+async function login(event) {
+  event.preventDefault();
+  const token = $("token");
+  try {
+    const headers = { "X-Cfvit": "1", "Content-Type": "application/json" };
+    await ask("api/login", { method: "POST", headers, body: JSON.stringify({ token: token.value }) });
+    setText("threshold-note", "");
+    connect();
+  } catch (error) {
+    setText("threshold-note", error.message);
+  }
+  token.value = "";
+}
+
+// --- Charts: the same numbers as lines and as tables. ---
+
+const share = (value) => percent(value, 0);
+const plain = (name, places) => (value) => `${value.toFixed(places)}${name ? ` ${name}` : ""}`;
+const CHARTS = [
+  { title: "Confidence of the coarse stage", of: "camera", lines: [["confidence", "mean"], ["threshold", "threshold"]], top: 1, text: share },
+  { title: "Answered by the fine stage", of: "camera", lines: [["fine_share", "share"]], top: 1, text: share },
+  { title: "Frame to answer", of: "camera", lines: [["age_p50_ms", "half"], ["age_p99_ms", "99 %"]], text: plain("ms", 0) },
+  { title: "Frames a second", of: "camera", lines: [["frames_per_s", "decided"], ["dropped_per_s", "dropped"]], text: plain("", 1) },
+  { title: "Power", of: "machine", lines: [["power_w", "drawn"]], text: plain("W", 1) },
+  { title: "Energy a frame", of: "machine", lines: [["energy_mj_per_frame", "drawn"]], text: plain("mJ", 0) },
+  { title: "Temperature", of: "machine", lines: [["temperature_celsius", "hottest"]], text: plain("°C", 0) },
+];
+
+const range = () => document.querySelector("input[name=range]:checked").value;
+
+async function loadHistory() {
+  if (camera === null || document.hidden) return;
+  try {
+    showCharts(await (await ask(`api/history?range=${range()}`)).json());
+  } catch (_) {
+    // The pill says that there is no connection; the charts stay as they are.
+  }
+}
+
+function showCharts(history) {
+  const plots = $("plots");
+  if (plots.children.length === 0) plots.append(...CHARTS.map(makeChart));
+  CHARTS.forEach((chart, index) => {
+    const from = chart.of === "camera" ? history.cameras[camera] || {} : history.machine;
+    const lines = chart.lines.map(([name]) => from[name] || []);
+    showChart(plots.children[index], chart, lines, history);
+  });
+}
+
+function makeChart(chart) {
+  const figure = element("figure");
+  const caption = element("figcaption");
+  caption.append(element("b", chart.title), ...chart.lines.map((_, index) => element("span", "", `key-${index}`)));
+  const drawing = document.createElementNS(SVG, "svg");
+  drawing.setAttribute("role", "img");
+  const details = element("details");
+  details.append(element("summary", "As a table"), element("div"));
+  details.addEventListener("toggle", loadHistory);
+  figure.append(caption, drawing, details);
+  return figure;
+}
+
+function node(name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function niceTop(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((top) => top >= value * 0.999);
+}
+
+function showChart(figure, chart, lines, history) {
+  const [caption, drawing, details] = figure.children;
+  const measured = lines.flat().filter(known);
+  const last = lines.map((line) => line.findLast(known));
+  lines.forEach((_, index) => {
+    const text = known(last[index]) ? chart.text(last[index]) : "not measured";
+    caption.children[index + 1].textContent = `${chart.lines[index][1]} ${text}`;
+  });
+  drawing.setAttribute("aria-label", `${chart.title}: ${caption.textContent}`);
+  figure.classList.toggle("empty", measured.length === 0);
+  if (measured.length === 0) return;
+  // A drawing that is hidden has no width.
+  const [width, height, left, bottom] = [drawing.clientWidth || 600, 120, 50, 18];
+  drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const span = (width - left - 4) / (range() === "5m" ? 300 : 1440);
+  const top = chart.top || niceTop(Math.max(...measured, 1e-3));
+  const count = history.time_ms.length;
+  const x = (index) => width - 4 - (count - 1 - index) * span;
+  const y = (value) => 6 + (height - bottom - 6) * (1 - Math.min(value, top) / top);
+  const parts = [];
+  (history.machine.limited || []).forEach((limited, index) => {
+    if (limited > 0) parts.push(node("rect", { class: "shade", x: x(index) - span, y: 6, width: span + 0.2, height: height - bottom - 6 }));
+  });
+  for (const value of [0, top / 2, top]) {
+    parts.push(node("line", { class: "grid", x1: left, x2: width, y1: y(value), y2: y(value) }));
+    parts.push(node("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, chart.text(value)));
+  }
+  lines.forEach((line, number) => parts.push(node("path", { class: `line line-${number}`, d: path(line, x, y) })));
+  const ago = range() === "5m" ? "5 min ago" : "24 h ago";
+  parts.push(node("text", { x: left, y: height - 4 }, ago), node("text", { x: width - 4, y: height - 4, "text-anchor": "end" }, "now"));
+  drawing.replaceChildren(...parts);
+  if (details.open) details.children[1].replaceChildren(table(chart, lines, history));
+}
+
+function path(line, x, y) {
+  let [text, pen] = ["", false];
+  line.forEach((value, index) => {
+    if (known(value)) text += `${pen ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+    pen = known(value);
+  });
+  // A single point is a dot.
+  return text.replace(/M([\d.]+ [\d.]+)(?=M|$)/g, "M$1h1");
+}
+
+function table(chart, lines, history) {
+  const made = element("table");
+  const head = element("tr");
+  head.append(element("th", "Time"), ...chart.lines.map(([, name]) => element("td", name)));
+  made.append(head);
+  const step = Math.max(1, Math.floor(history.time_ms.length / 30));
+  for (let index = history.time_ms.length - 1; index >= 0; index -= step) {
+    const row = element("tr");
+    row.append(element("th", clock(history.time_ms[index])));
+    for (const line of lines) row.append(element("td", known(line[index]) ? chart.text(line[index]) : "–"));
+    made.append(row);
+  }
+  return made;
+}
+
+// --- Health. ---
+
+function showHealth() {
+  const [one, machine] = [current(), state.machine];
+  if (!one) return;
+  const { frames } = one;
+  const second = one.last_second || {};
+  const lost = frames.captured ? ` (${percent(frames.dropped / frames.captured)})` : "";
+  const facts = [
+    ["Engine", state.engine],
+    ["Up for", duration((state.time_ms - state.started_ms) / 1000)],
+    ["Camera", one.state],
+    ["Frames a second", known(second.frames_per_s) ? second.frames_per_s.toFixed(1) : "–"],
+    ["Captured", String(frames.captured)],
+    ["Decided", `${frames.decided}${frames.decided ? `, ${percent(frames.fine / frames.decided)} fine` : ""}`],
+    ["Dropped", `${frames.dropped}${lost}`],
+    ["Failed", `${frames.failed} (${frames.corrupt} corrupt, ${frames.short} short)`],
+    ["Camera returns", known(one.reconnects) ? String(one.reconnects) : "not a camera"],
+    ["Power mode", machine.power_mode || "not known"],
+    ["Power", unit(machine.last_second && machine.last_second.power_w, "W")],
+    ["Hottest zone", unit(machine.last_second && machine.last_second.temperature_celsius, "°C", 0)],
+    ["Held back by", machine.limited_by.join(", ") || "nothing"],
+    ["Viewers", `${one.pictures ? one.pictures.viewers : 0}, ${state.clients.connections} connections`],
+  ];
+  const list = $("health-list");
+  if (list.children.length !== facts.length) {
+    list.replaceChildren(...facts.map(() => {
+      const row = element("div");
+      row.append(element("dt"), element("dd"));
+      return row;
+    }));
+  }
+  facts.forEach(([name, value], index) => {
+    const [term, text] = list.children[index].children;
+    term.textContent = name;
+    if (text.textContent !== value) text.textContent = value;
+  });
+}
+
+// --- The beginning. ---
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return disconnect();
+  connect();
+  loadHistory();
+});
+$("show-cells").addEventListener("change", draw);
+$("slider").addEventListener("input", (event) => editThreshold(event.target.value));
+$("number").addEventListener("input", (event) => event.target.value !== "" && editThreshold(event.target.value));
+$("apply").addEventListener("click", () => writeThreshold("PUT", { threshold: Number($("number").value) }));
+$("revert").addEventListener("click", () => {
+  editing = false;
+  const one = current();
+  if (one && one.threshold && known(one.threshold.changed_ms)) writeThreshold("DELETE");
+  else showThreshold();
+});
+$("login").addEventListener("submit", login);
+for (const input of document.querySelectorAll("input[name=range]")) input.addEventListener("change", loadHistory);
+setInterval(showAge, 250);
+setInterval(loadHistory, 5000);
+connect();

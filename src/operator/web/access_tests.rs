@@ -1,0 +1,156 @@
+//! The table of requests that are refused, and those that are not.
+
+use std::net::TcpListener;
+
+use axum::http::Request;
+
+use super::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn access(token: bool, hosts: &[&str]) -> Access {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
+    let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+    Access::new(&WebSettings { token_file: token.then_some(path), hosts, ..WebSettings::default() }).unwrap()
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let request = Request::builder().method(method).uri(path);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+}
+
+fn status(access: &Access, request: &Request<()>) -> u16 {
+    access.check(request, Peer::Tcp).err().map_or(200, |refusal| refusal.0.as_u16())
+}
+
+#[test]
+fn only_known_hosts_are_served() {
+    let access = access(false, &["door.local"]);
+    for (host, expected) in [
+        ("localhost", 200),
+        ("LOCALHOST:8632", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8632", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+        ("[::1", 421),
+        ("::1", 421),
+    ] {
+        assert_eq!(status(&access, &request("GET", "/", &[("host", host)])), expected, "{host}");
+    }
+    assert_eq!(status(&access, &request("GET", "/", &[])), 421, "no host");
+    assert_eq!(
+        status(&access, &request("GET", "/", &[("host", "localhost"), ("host", "localhost")])),
+        421,
+        "two hosts"
+    );
+    assert_eq!(status(&access, &request("GET", "http://evil.example/", &[("host", "localhost")])), 421);
+    assert_eq!(access.check(&request("GET", "/", &[("host", "x")]), Peer::Unix), Ok(()));
+    // Through a proxy, what is served to anybody here needs a token; the page itself does not.
+    assert_eq!(status(&access, &request("GET", "/api/state", &[("host", "door.local")])), 401);
+    assert_eq!(status(&access, &request("GET", "/", &[("host", "door.local")])), 200);
+}
+
+#[test]
+fn what_a_foreign_page_or_a_form_can_send_changes_nothing() {
+    let access = access(true, &[]);
+    let bearer = format!("Bearer {TOKEN}");
+    let good = [
+        ("host", "localhost:8632"),
+        ("content-type", "application/json; charset=utf-8"),
+        ("x-cfvit", "1"),
+        ("authorization", bearer.as_str()),
+        ("origin", "http://localhost:8632"),
+    ];
+    let with = |name: &str, value: &'static str| {
+        let mut headers: Vec<(&str, &str)> = good.into_iter().filter(|(known, _)| *known != name).collect();
+        if !value.is_empty() {
+            headers.push((name, value));
+        }
+        request("PUT", "/api/cameras/a/threshold", &headers.iter().map(|&(n, v)| (n, v)).collect::<Vec<_>>())
+    };
+    assert_eq!(status(&access, &request("PUT", "/api/cameras/a/threshold", &good)), 200);
+    for (name, value, expected) in [
+        ("origin", "http://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "", 200),
+        ("x-cfvit", "", 403),
+        ("content-type", "application/x-www-form-urlencoded", 415),
+        ("content-type", "text/plain", 415),
+        ("content-type", "", 415),
+        ("authorization", "", 401),
+        ("authorization", "Bearer 0123456789abcdef0123456789abcdee", 401),
+        ("authorization", "Bearer ", 401),
+        ("host", "evil.example", 421),
+    ] {
+        assert_eq!(status(&access, &with(name, value)), expected, "{name}: {value}");
+    }
+    let writes = (0..20).filter(|_| status(&access, &request("PUT", "/x", &good)) == 429).count();
+    assert!(writes >= 10, "{writes} of 20 were too many");
+}
+
+#[test]
+fn without_a_token_everything_is_read_only_but_for_the_unix_socket() {
+    let access = access(false, &[]);
+    let headers = [("host", "localhost"), ("x-cfvit", "1")];
+    let delete = request("DELETE", "/api/cameras/a/threshold", &headers);
+    assert_eq!(status(&access, &delete), 403);
+    assert_eq!(access.check(&delete, Peer::Unix), Ok(()));
+    assert!(access.may_write(delete.headers(), Peer::Unix) && !access.may_write(delete.headers(), Peer::Tcp));
+    assert_eq!(access.login("").unwrap_err().0.as_u16(), 403);
+}
+
+#[test]
+fn a_login_is_a_cookie_and_a_wrong_one_is_not() {
+    let access = access(true, &[]);
+    assert_eq!(access.login(&TOKEN[1..]).unwrap_err().0.as_u16(), 401);
+    let cookie = access.login(TOKEN).unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains(TOKEN));
+    let sent = cookie.split(';').next().unwrap();
+    let may = |cookie: &str| access.may_write(request("GET", "/", &[("cookie", cookie)]).headers(), Peer::Tcp);
+    assert!(may(sent) && may(&format!("a=b; {sent}; c=d")));
+    assert!(!may("cfvit_session=00") && !may("cfvit_session") && !may("") && !may(&format!("x{sent}")));
+    // The oldest of too many ends.
+    (0..MAX_SESSIONS).for_each(|_| drop(access.login(TOKEN).unwrap()));
+    assert!(!may(sent));
+}
+
+#[test]
+fn a_network_needs_a_token_for_everything() {
+    let socket = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let sockets = [Socket::Tcp(socket, address)];
+    let error = access(false, &[]).check_sockets(&sockets).unwrap_err();
+    assert!(error.kind() == Kind::Config && error.to_string().contains("web.token_file"), "{error}");
+    let mut access = access(true, &[]);
+    access.check_sockets(&sockets).unwrap();
+    // Whoever is elsewhere can also call the host localhost.
+    assert_eq!(status(&access, &request("GET", "/metrics", &[("host", "localhost")])), 401);
+    assert_eq!(status(&access, &request("GET", "/healthz", &[("host", "localhost")])), 200);
+}
+
+#[test]
+fn a_token_that_is_short_or_no_text_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for content in [&b""[..], b"short\n", b"\xff\xfe\xff\xfe", &[b'a'; 5000]] {
+        let path = dir.path().join("token");
+        std::fs::write(&path, content).unwrap();
+        let settings = WebSettings { token_file: Some(path), ..WebSettings::default() };
+        let error = Access::new(&settings).unwrap_err();
+        assert!(error.kind() == Kind::Config && error.to_string().contains("web.token_file"), "{error}");
+    }
+    let settings = WebSettings { token_file: Some(dir.path().join("none")), ..WebSettings::default() };
+    assert_eq!(Access::new(&settings).unwrap_err().kind(), Kind::Config);
+}
+
+#[test]
+fn a_limit_fills_up_again_with_time() {
+    let limit = Limit::new(5, Duration::from_secs(60));
+    let start = Instant::now();
+    assert_eq!((0..8).filter(|_| limit.take_at(start)).count(), 5);
+    assert!(!limit.take_at(start + Duration::from_secs(11)) && limit.take_at(start + Duration::from_secs(13)));
+}

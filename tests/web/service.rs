@@ -1,0 +1,221 @@
+//! A running `cfvit run` with its page, and an HTTP client that does what it is told, right or wrong.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The token of [`Service::start`].
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// Longer than anything here takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until `done`.
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "this never comes: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A run with a page, until it is dropped.
+pub struct Service {
+    pub port: u16,
+    child: Child,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Service {
+    /// Decides test cards; `query` says how many a second. Whoever knows [`TOKEN`] may change things.
+    pub fn start(query: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, token) = (dir.path().join("cfvit.toml"), dir.path().join("token"));
+        std::fs::write(&token, TOKEN).unwrap();
+        let text = format!(
+            "[[camera]]\nname = \"cam0\"\nsource = \"pattern://?size=320x240&{query}\"\n\
+             [web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\n",
+            token.display().to_string()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut service = Self::configured(&config);
+        service._dir = Some(dir);
+        service
+    }
+
+    /// What `config` says.
+    pub fn configured(config: &Path) -> Self {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("cfvit"));
+        command.args(["run", "--report-interval", "60", "--config"]).arg(config).env_remove("RUST_LOG");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let port = loop {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the run ended before its page was there");
+            if let Some((_, rest)) = line.split_once("page and metrics: http://127.0.0.1:") {
+                break rest.trim().trim_end_matches('/').parse().unwrap();
+            }
+        };
+        // Nobody may ever wait for this pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let service = Self { port, child, _dir: None };
+        // The page is there before the run begins.
+        until("the camera", || service.camera()["frames"].is_object());
+        service
+    }
+
+    pub fn state(&self) -> Value {
+        ask(self.port, "GET", "/api/state", "", "").json()
+    }
+
+    pub fn camera(&self) -> Value {
+        self.state()["cameras"][0].clone()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    /// Frames go on, now.
+    pub fn still_decides(&self) {
+        let decided = || self.camera()["frames"]["decided"].as_u64().unwrap();
+        let before = decided();
+        until("frames go on", || decided() > before + 2);
+    }
+
+    /// A connection on which `path` was asked for.
+    pub fn open(&self, path: &str) -> Open {
+        let mut stream = connect(self.port);
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        Open(BufReader::new(stream))
+    }
+
+    pub fn events(&self, path: &str) -> Events {
+        let mut open = self.open(path);
+        let head = open.read_head();
+        assert!(head.contains("text/event-stream"), "{head}");
+        Events(open)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// An answer that goes on.
+pub struct Open(BufReader<TcpStream>);
+
+impl Open {
+    pub fn read_head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.0.read_line(&mut head).unwrap() > 0, "{head}");
+        }
+        head
+    }
+
+    pub fn read_some(&mut self, bytes: usize) -> Vec<u8> {
+        let mut some = vec![0; bytes];
+        self.0.read_exact(&mut some).unwrap();
+        some
+    }
+}
+
+pub struct Events(Open);
+
+impl Events {
+    /// The next event: its name and its data.
+    pub fn next(&mut self) -> (String, Value) {
+        let mut kind = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.0.0.read_line(&mut line).unwrap() > 0);
+            if let Some(name) = line.strip_prefix("event: ") {
+                kind = name.trim().to_owned();
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return (kind, serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let find = |line: &'_ str| line.split_once(':').is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.head.lines().find(|line| find(line)).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
+    }
+}
+
+pub fn ask(port: u16, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    ask_over(connect(port), method, path, headers, body)
+}
+
+pub fn ask_over(stream: impl Read + Write, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost:8632\r\nConnection: close\r\n{headers}{length}\r\n{body}");
+    send(stream, request.as_bytes())
+}
+
+pub fn raw(port: u16, request: impl AsRef<[u8]>) -> Answer {
+    send(connect(port), request.as_ref())
+}
+
+fn send(mut stream: impl Read + Write, request: &[u8]) -> Answer {
+    // A server that refuses early may have closed already.
+    let _ = stream.write_all(request);
+    let (mut bytes, mut some) = (Vec::new(), [0; 8192]);
+    // Not every server closes when it is asked to.
+    while !is_whole(&bytes)
+        && let Ok(read @ 1..) = stream.read(&mut some)
+    {
+        bytes.extend_from_slice(&some[..read]);
+    }
+    let (head, body) = split(&bytes).unwrap_or((&bytes, &[]));
+    let head = String::from_utf8_lossy(head).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head, body: body.to_vec() }
+}
+
+/// Head and body, once the head is whole.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some((&bytes[..end], &bytes[end + 4..]))
+}
+
+/// Whether a body of a known length is there.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((head, body)) = split(bytes) else { return false };
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| body.len() >= length)
+}
