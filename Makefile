@@ -5,7 +5,7 @@
 # make test-tensorrt the tests of everything that feature tensorrt adds
 # make check-shim    the TensorRT shim, compiled against NVIDIA's headers for x86-64 and aarch64
 # make lint          formatting, clippy, documentation: all without a warning
-# make test-aarch64  the library's and the golden tests, cross-compiled, under qemu
+# make test-aarch64  the golden tests and those of what depends on the processor, cross-compiled, under qemu
 # make deb          target/deb/cfvit_VERSION_{arm64,amd64}.deb: the service, cross-built for arm64; see tools/deb.sh
 # A missing toolchain is installed first where that is possible: see tools/cargo.sh.
 CARGO := tools/cargo.sh
