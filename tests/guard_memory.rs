@@ -123,5 +123,6 @@ fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
     drop(guard);
     keeper.finish();
     let audit = cfvit::calibrate::audit::read(&folder.path().join("audit-door.log")).unwrap();
-    assert!(audit.records.len() > 500, "{}", audit.records.len());
+    // The frames come faster than any camera's: the queue's 256 are kept, what the thread does not take in time is dropped and counted.
+    assert!(audit.records.len() >= 256, "{}", audit.records.len());
 }
