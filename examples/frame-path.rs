@@ -16,17 +16,7 @@ const SIZE: (usize, usize) = (640, 480);
 const ROUNDS: usize = 500;
 
 fn main() {
-    let geometry = Geometry {
-        family: Family::Deit,
-        grid: 7,
-        patch: 16,
-        width: 384,
-        depth: 12,
-        heads: 6,
-        hidden: 1536,
-        classes: 1000,
-        stem: 0,
-    };
+    let geometry = Geometry::published(Family::Deit, 7, 1000);
     let mut preprocess = Preprocess::new(&geometry, 0.875).unwrap();
     let (mut picture, mut inputs) = (Picture::default(), Inputs::default());
     println!("640×480, medians of {ROUNDS} and 95th percentiles, ms");

@@ -366,16 +366,7 @@ fn an_import_that_fails_leaves_what_was_there() {
 /// A published shape, 22 million parameters of zeros: the numbers of the paper.
 #[test]
 fn inspect_prints_the_published_costs() {
-    let geometry = model::Geometry {
-        grid: 7,
-        patch: 16,
-        width: 384,
-        depth: 12,
-        heads: 6,
-        hidden: 1536,
-        classes: 1000,
-        ..tiny(Family::Deit)
-    };
+    let geometry = model::Geometry::published(Family::Deit, 7, 1000);
     let mut tensors = TensorFile { entries: Vec::new(), metadata: String::new(), data: Vec::new() };
     let mut end = 0;
     for (name, shape) in expected_tensors(&geometry) {

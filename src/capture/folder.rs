@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::schedule::Schedule;
+use super::schedule::{self, Schedule};
 use super::{Damage, Decode, Event, Options, Pace, Source, Wait};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Picture};
@@ -112,14 +112,11 @@ impl Source for Folder {
     }
 
     fn pace(&self) -> Pace {
-        if self.schedule.is_some() { Pace::Live } else { Pace::Pull }
+        schedule::pace(self.schedule.as_ref())
     }
 
     fn describe(&self) -> String {
-        let pace = match &self.schedule {
-            Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps()),
-            None => "each is decided, as fast as they are taken".to_owned(),
-        };
+        let pace = schedule::describe(self.schedule.as_ref());
         let again = if self.repeat { ", again and again" } else { "" };
         format!("{} pictures of {} ({pace}{again})", self.pictures.len(), self.name)
     }

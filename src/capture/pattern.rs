@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::schedule::Schedule;
+use super::schedule::{self, Schedule};
 use super::uri::PatternRequest;
 use super::{Event, Options, Pace, Source, Wait};
 use crate::error::{Error, Kind, Result};
@@ -82,14 +82,11 @@ impl Source for Pattern {
     }
 
     fn pace(&self) -> Pace {
-        if self.schedule.is_some() { Pace::Live } else { Pace::Pull }
+        schedule::pace(self.schedule.as_ref())
     }
 
     fn describe(&self) -> String {
-        let pace = match &self.schedule {
-            Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps()),
-            None => "each is decided, as fast as they are taken".to_owned(),
-        };
+        let pace = schedule::describe(self.schedule.as_ref());
         format!("test card, {}×{} ({pace})", self.width, self.height)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Options, Wait};
+use super::{Options, Pace, Wait};
 use crate::error::{Error, Kind, Result};
 
 /// When the frames are due: at multiples of the period after a start, so that lateness does not add up.
@@ -27,11 +27,6 @@ impl Schedule {
         Ok(Self { fps, start: None, delivered: 0, warned: false })
     }
 
-    /// Frames per second.
-    pub(super) fn fps(&self) -> f64 {
-        self.fps
-    }
-
     /// `frames` periods. Saturates far beyond any run.
     fn periods(&self, frames: u64) -> Duration {
         Duration::try_from_secs_f64(frames as f64 / self.fps).unwrap_or(Duration::MAX)
@@ -53,5 +48,18 @@ impl Schedule {
         }
         self.delivered += 1;
         true
+    }
+}
+
+/// Who sets the pace of a source with this schedule, or with none.
+pub(super) fn pace(schedule: Option<&Schedule>) -> Pace {
+    if schedule.is_some() { Pace::Live } else { Pace::Pull }
+}
+
+/// The same for a person.
+pub(super) fn describe(schedule: Option<&Schedule>) -> String {
+    match schedule {
+        Some(schedule) => format!("{} frames/s, the newest wins", schedule.fps),
+        None => "each is decided, as fast as they are taken".to_owned(),
     }
 }

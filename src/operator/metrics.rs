@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -185,14 +185,8 @@ impl Out<'_> {
         help: &str,
         series: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> fmt::Result {
-        let mut series = series.into_iter().peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        series.try_for_each(|(labels, value)| match labels.is_empty() {
-            true => family.encode_counter::<Labels<'_>, V, f64>(&value, None),
-            false => family.encode_family(&labels)?.encode_counter::<Labels<'_>, V, f64>(&value, None),
+        self.family((name, help, MetricType::Counter), series, |out, value| {
+            out.encode_counter::<Labels<'_>, V, f64>(&value, None)
         })
     }
 
@@ -202,15 +196,7 @@ impl Out<'_> {
         help: &str,
         series: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> fmt::Result {
-        let mut series = series.into_iter().peekable();
-        if series.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        series.try_for_each(|(labels, value)| match labels.is_empty() {
-            true => family.encode_gauge(&value),
-            false => family.encode_family(&labels)?.encode_gauge(&value),
-        })
+        self.family((name, help, MetricType::Gauge), series, |out, value| out.encode_gauge(&value))
     }
 
     fn histograms<'l>(
@@ -219,14 +205,25 @@ impl Out<'_> {
         help: &str,
         series: impl IntoIterator<Item = (Labels<'l>, Counted)>,
     ) -> fmt::Result {
+        self.family((name, help, MetricType::Histogram), series, |out, counted| {
+            out.encode_histogram::<Labels<'_>>(counted.sum, counted.count(), &counted.buckets, None)
+        })
+    }
+
+    fn family<'l, V>(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        series: impl IntoIterator<Item = (Labels<'l>, V)>,
+        encode: impl Fn(&mut MetricEncoder<'_>, V) -> fmt::Result,
+    ) -> fmt::Result {
         let mut series = series.into_iter().peekable();
         if series.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        series.try_for_each(|(labels, counted)| {
-            let (sum, count) = (counted.sum, counted.count());
-            family.encode_family(&labels)?.encode_histogram::<Labels<'_>>(sum, count, &counted.buckets, None)
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        series.try_for_each(|(labels, value)| match labels.is_empty() {
+            true => encode(&mut family, value),
+            false => encode(&mut family.encode_family(&labels)?, value),
         })
     }
 }
