@@ -55,6 +55,14 @@ pub struct PatternRequest {
 pub fn parse(uri: &OsStr) -> Result<Target> {
     let Some((scheme, rest)) = uri.to_str().and_then(split) else {
         let path = PathBuf::from(uri);
+        // What other programs call a camera.
+        if !uri.is_empty() && uri.as_bytes().iter().all(u8::is_ascii_digit) && !path.exists() {
+            let number = path.display();
+            let message = format!(
+                "cannot open source `{number}`: there is no such folder; the camera is called /dev/video{number}"
+            );
+            return Err(Error::new(Kind::Usage, message));
+        }
         return Ok(if is_camera(&path) { Target::Camera(CameraRequest::any(path)) } else { Target::Folder(path) });
     };
     let parsed = match scheme.to_ascii_lowercase().as_str() {
@@ -226,6 +234,13 @@ mod tests {
             Target::Camera(request) => request,
             other => panic!("{uri} is {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_cameras_number_is_told_its_name() {
+        let error = of("0").unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.to_string().contains("/dev/video0"), "{error}");
+        assert_eq!(folder_of("7seas"), PathBuf::from("7seas"));
     }
 
     #[test]
