@@ -57,7 +57,8 @@ impl Device {
         }
         let mut found = sys::Capability::zeroed();
         sys::call(fd.as_fd(), &sys::QUERY_CAPABILITY, &mut found).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOTTY | libc::EINVAL) => {
+            // ENOSYS: a kernel, or an emulator of one, that knows no V4L2 at all.
+            Some(libc::ENOTTY | libc::EINVAL | libc::ENOSYS) => {
                 Trouble::unsuitable(format!("{shown} is no video device: expected one like /dev/video0"))
             }
             _ => Trouble::kernel(node, "it does not say what it is", e),
