@@ -11,6 +11,7 @@ pub mod report;
 pub mod schedule;
 pub mod synthetic;
 pub mod verdict;
+pub mod windows;
 
 pub use crate::{machine, stats};
 

@@ -33,6 +33,9 @@ pub struct Common {
     /// The model's name.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
     name: String,
+    /// Names of the classes that are counted one by one.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the metrics count them"))]
+    counted: Vec<String>,
     /// The certificate, and what it must be made for.
     certificate: Option<Certificate>,
     keys: Option<Keys>,
@@ -64,6 +67,7 @@ impl Common {
             crop: session.crop,
             threshold: session.threshold(),
             name: session.name.clone(),
+            counted: settings.web.classes.clone(),
             certificate: session.certificate.take(),
             keys: session.keys.take(),
         };
@@ -85,10 +89,25 @@ impl Common {
         Facts {
             model: self.name.clone(),
             engine: pipeline.cascade.engine().describe().to_string(),
+            precision: pipeline.cascade.engine().precision(),
+            counted: self.counted(&pipeline.labels),
             labels: pipeline.labels.clone(),
             grid: self.geometry.grid,
             crop: self.crop,
         }
+    }
+
+    /// The classes that are counted one by one. A name that is no class of this model is told and left out.
+    #[cfg(feature = "web")]
+    fn counted(&self, labels: &[String]) -> Vec<usize> {
+        let find = |name: &String| {
+            let class = labels.iter().position(|label| label == name);
+            if class.is_none() {
+                log::warn!("web.classes: {name:?} is no class of this model and is not counted");
+            }
+            class
+        };
+        self.counted.iter().filter_map(find).collect()
     }
 
     /// Opens one camera.

@@ -10,7 +10,8 @@ use toml::{Spanned, Value};
 
 use super::{
     AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
-    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
+    MAX_CAMERAS, MAX_CLASSES, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
+    WebSettings,
 };
 use crate::calibrate::Budget;
 use crate::calibrate::cost::Unit;
@@ -111,6 +112,7 @@ struct Web {
     listen: Key,
     token_file: Key,
     hosts: Key,
+    classes: Key,
 }
 
 #[derive(Default, Deserialize)]
@@ -331,11 +333,14 @@ impl Source<'_> {
             text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
         })?;
         let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
+        let expected = format!("a list of at most {MAX_CLASSES} different names of classes, as [\"church\"]");
+        let classes = self.key("web.classes", &raw.classes, &expected, classes)?;
         Ok(WebSettings {
             enabled: enabled.unwrap_or(default.enabled),
             listen: listen.unwrap_or(default.listen),
             token_file: token_file.flatten(),
             hosts: hosts.unwrap_or_default(),
+            classes: classes.unwrap_or_default(),
         })
     }
 
@@ -408,6 +413,11 @@ fn threshold(value: &Value) -> Option<f32> {
 }
 
 /// Names or addresses as browsers send them; an IPv6 address stands in brackets.
+fn classes(value: &Value) -> Option<Vec<String>> {
+    let names: Option<Vec<String>> = value.as_array()?.iter().map(|name| text(name).map(str::to_owned)).collect();
+    names.filter(|names| names.len() <= MAX_CLASSES && (1..names.len()).all(|i| !names[..i].contains(&names[i])))
+}
+
 fn hosts(value: &Value) -> Option<Vec<String>> {
     let is_host = |host: &str| {
         let (name, brackets) = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {

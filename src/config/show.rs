@@ -68,6 +68,7 @@ impl fmt::Display for Settings {
         writeln!(f, "listen = {}", quoted(web.listen))?;
         writeln!(f, "token_file = {}", or(web.token_file.as_ref().map(|path| quoted(path.display())), "none"))?;
         writeln!(f, "hosts = {}", Value::from(web.hosts.clone()))?;
+        writeln!(f, "classes = {}", Value::from(web.classes.clone()))?;
         writeln!(f, "\n[log]")?;
         write!(f, "level = {}", quoted(word(log.level)))
     }

@@ -109,6 +109,7 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
             "web.listen: expected an address and a port, as 127.0.0.1:8632, found \"8632\"",
         ),
         ("[web]\ntoken_file = 1", 2, "web.token_file: expected a file, or \"none\", found 1"),
+        ("[web]\nclasses = [\"a\", \"a\"]", 2, "web.classes: expected a list of at most 20 different names"),
         ("[web]\nhosts = [\"a:80\"]", 2, "web.hosts: expected a list of names without ports"),
         (
             "[log]\nlevel = \"loud\"",
@@ -213,6 +214,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     listen: ([127, 0, 0, 1], keep_files as u16).into(),
                     token_file: None,
                     hosts: vec!["[fe80::1]".to_owned(), "door.local".to_owned()],
+                    classes: vec!["chain saw".to_owned(), "<b>\"é".to_owned()],
                 },
                 log: LogSettings { level: LEVELS[level].1 },
             }

@@ -4,6 +4,7 @@
 
 mod browser;
 mod hostile;
+mod prometheus;
 mod service;
 
 use std::io::Write;
