@@ -7,6 +7,7 @@
 pub mod energy;
 pub mod measure;
 pub mod peak;
+pub mod percentiles;
 pub mod report;
 pub mod schedule;
 pub mod synthetic;

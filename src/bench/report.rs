@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::energy::{Draw, Energy};
 use super::machine::{Change, Memory, State};
 use super::measure::Samples;
+use super::percentiles::Percentiles;
 use super::schedule::Baseline;
-use super::stats::{Summary, mean, paired_difference, percentile};
+use super::stats::{Summary, mean, paired_difference};
 use super::verdict::{Saving, Verdict, break_even, sentence};
 use super::windows::Window;
 use crate::model::{Geometry, Macs};
@@ -117,37 +118,6 @@ impl Frames {
 
     /// All, as [`Baseline::ALL`] orders them.
     pub fn all(&self) -> [&Summary; 4] {
-        [&self.r#static, &self.coarse_only, &self.fine_always, &self.adaptive]
-    }
-}
-
-/// How the times of whole frames are distributed: 101 values of each baseline, its percentiles 0 (the smallest) to 100 (the largest), in
-/// milliseconds, by nearest rank.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-pub struct Percentiles {
-    /// Static.
-    pub r#static: Vec<f64>,
-    /// Coarse only.
-    pub coarse_only: Vec<f64>,
-    /// Fine always.
-    pub fine_always: Vec<f64>,
-    /// Adaptive.
-    pub adaptive: Vec<f64>,
-}
-
-impl Percentiles {
-    /// Of the times of whole frames, by [`Baseline`].
-    pub fn of(frames: &[Vec<f64>; 4]) -> Self {
-        let [r#static, coarse_only, fine_always, adaptive] = frames.each_ref().map(|times| {
-            let mut sorted = times.clone();
-            sorted.sort_unstable_by(f64::total_cmp);
-            (0..=100).filter_map(|percent| percentile(&sorted, f64::from(percent))).collect()
-        });
-        Self { r#static, coarse_only, fine_always, adaptive }
-    }
-
-    /// All, as [`Baseline::ALL`] orders them.
-    pub fn all(&self) -> [&[f64]; 4] {
         [&self.r#static, &self.coarse_only, &self.fine_always, &self.adaptive]
     }
 }

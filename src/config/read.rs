@@ -333,7 +333,8 @@ impl Source<'_> {
             text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
         })?;
         let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
-        let expected = format!("a list of at most {MAX_CLASSES} different names of classes, as [\"church\"]");
+        let expected =
+            format!("a list of at most {MAX_CLASSES} different names of classes (not \"other\"), as [\"church\"]");
         let classes = self.key("web.classes", &raw.classes, &expected, classes)?;
         Ok(WebSettings {
             enabled: enabled.unwrap_or(default.enabled),
@@ -415,6 +416,8 @@ fn threshold(value: &Value) -> Option<f32> {
 /// Names or addresses as browsers send them; an IPv6 address stands in brackets.
 fn classes(value: &Value) -> Option<Vec<String>> {
     let names: Option<Vec<String>> = value.as_array()?.iter().map(|name| text(name).map(str::to_owned)).collect();
+    // `other` is what all that are not listed count as.
+    let names = names.filter(|names| !names.iter().any(|name| name == "other"));
     names.filter(|names| names.len() <= MAX_CLASSES && (1..names.len()).all(|i| !names[..i].contains(&names[i])))
 }
 

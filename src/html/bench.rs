@@ -18,6 +18,9 @@ use crate::stats::Summary;
 /// Windows that are shown, at most.
 const MOST_WINDOWS: usize = 100;
 
+/// The median of fewer rounds scatters too much to be drawn; the last window of a series may be that short.
+const FEW_ROUNDS: usize = 10;
+
 /// The page of `report`.
 pub fn page(report: &Report) -> String {
     let title = format!("cfvit bench: {}", report.conditions.model);
@@ -261,12 +264,16 @@ fn windows(windows: &[Window]) -> Markup {
         @if !rows.is_empty() {
             (table("Throttled windows", &["window", "rounds", "static, median ms", "processor", "GPU", "hottest", "held back by"], &rows))
         }
-        @if windows.len() > 2 { (over_time(windows)) }
+        (over_time(windows))
     }
 }
 
 /// Whether the machine stayed the same: the baseline whose work is always the same, by window.
 fn over_time(windows: &[Window]) -> Markup {
+    let windows: Vec<&Window> = windows.iter().filter(|window| window.rounds >= FEW_ROUNDS).collect();
+    if windows.len() < 3 {
+        return html! {};
+    }
     let held = windows.iter().filter(|window| window.throttled == Some(true));
     let plot = Plot {
         title: "Static frames over the series".to_owned(),

@@ -291,7 +291,7 @@ fn a_comparison_tells_b_from_a_and_what_may_be_why() {
     let of = |scale, name: &str| Measurement::Bench(Box::new(bench_report(scale, name)));
     let page = compare([of(1.0, "m"), of(0.5, "n")], names()).unwrap();
     check(&page);
-    assert!(page.contains("Adaptive frames: B has 4.39 than A"), "{page}");
+    assert!(page.contains("Adaptive frames: B has 4.393 ms less than A"), "{page}");
     assert!(page.contains("≠ Model") && !page.contains("≠ Engine") && page.contains("-50.0 %"), "{page}");
     let page = compare([of(1.0, "m"), of(1.0, "m")], names()).unwrap();
     assert!(page.contains("no difference can be told from these runs") && !page.contains("≠ Model"));

@@ -1,5 +1,6 @@
 //! Metrics for Prometheus: computed at each scrape from what is counted anyway.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,7 @@ use crate::service::last_reload_succeeded;
 /// Of these there may be many on a machine or in a model; series are limited (250 with one camera, 700 with eight).
 const MOST_ZONES: usize = 10;
 const MOST_LIMITS: usize = 7;
+const MOST_RAILS: usize = 6;
 const MOST_CLASS_SERIES: usize = 120;
 
 /// How the text is to be written.
@@ -62,8 +64,8 @@ pub struct Around {
 /// Never with the registry that is made here; the encoder can fail.
 pub fn text(board: &Arc<Board>, around: Around, format: Format) -> Result<String, fmt::Error> {
     let cameras = board.view().map(|view| view.cameras()).unwrap_or_default();
-    let energy_mj = board.view().and_then(|view| view.energy()).map(|energy| energy.energy_mj);
-    encoded(Scrape { board: Arc::clone(board), around, cameras, energy_mj }, format)
+    let rails_mj = board.view().map(|view| view.rails_mj()).unwrap_or_default();
+    encoded(Scrape { board: Arc::clone(board), around, cameras, rails_mj }, format)
 }
 
 fn encoded(scrape: Scrape, format: Format) -> Result<String, fmt::Error> {
@@ -82,8 +84,8 @@ struct Scrape {
     board: Arc<Board>,
     around: Around,
     cameras: Vec<CameraView>,
-    /// What was drawn since the run began, in millijoules.
-    energy_mj: Option<f64>,
+    /// What was drawn since the run began, in millijoules by rail.
+    rails_mj: Vec<(String, f64)>,
 }
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -184,10 +186,10 @@ impl Scrape {
         let machine = &self.around.machine;
         let mode = machine.power_mode.as_deref().map(|mode| (vec![("mode", mode)], 1u64));
         out.gauges("cfvit_power_mode_info", "The power mode in force", mode)?;
-        let total = || vec![("rail", "total")];
-        let joules = self.energy_mj.map(|energy_mj| (total(), energy_mj / 1e3));
-        out.counters("cfvit_energy_joules", "Energy drawn since the run began", joules)?;
-        let watts = self.around.power_w.map(|power_w| (total(), power_w));
+        let rails = self.rails_mj.iter().take(MOST_RAILS);
+        let joules = rails.map(|(rail, energy_mj)| (vec![("rail", rail.as_str())], energy_mj / 1e3));
+        out.counters("cfvit_energy_joules", "Energy drawn since the run began; rails may overlap", joules)?;
+        let watts = self.around.power_w.map(|power_w| (vec![("rail", "total")], power_w));
         out.gauges("cfvit_power_watts", "Mean power of the last second", watts)?;
         let zones = machine.zones_celsius.iter().take(MOST_ZONES);
         let zones = zones.map(|(zone, celsius)| (vec![("zone", zone.as_str())], *celsius));
@@ -206,8 +208,9 @@ impl Scrape {
         let (heat, current) = (machine.throttled, machine.over_current);
         let tells = !machine.zones_celsius.is_empty() || heat.or(current).is_some() || !machine.limited_by.is_empty();
         let any = tells.then(|| (vec![("reason", "any")], u64::from(!machine.limited_by.is_empty())));
-        let limits =
-            machine.limited_by.iter().take(MOST_LIMITS).map(|reason| (vec![("reason", reason.as_str())], 1u64));
+        // Two devices may have one name, and a series may be there only once.
+        let reasons: BTreeSet<&str> = machine.limited_by.iter().map(String::as_str).filter(|r| *r != "any").collect();
+        let limits = reasons.into_iter().take(MOST_LIMITS).map(|reason| (vec![("reason", reason)], 1u64));
         out.gauges(
             "cfvit_throttled",
             "Whether anything holds the clocks back now, and what",

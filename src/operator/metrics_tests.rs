@@ -73,7 +73,7 @@ fn everything(cameras: usize) -> Scrape {
         CameraView { name: channel.name.clone(), tally, state: CameraState::Up, counts: Some(Counts::default()) }
     };
     let cameras = (0..cameras).map(camera).collect();
-    Scrape { cameras, board, around: around(), energy_mj: Some(5e5) }
+    Scrape { cameras, board, around: around(), rails_mj: (0..20).map(|i| (format!("rail{i}"), 5e5)).collect() }
 }
 
 fn text_of(scrape: Scrape) -> String {
@@ -121,7 +121,7 @@ fn every_decision_counts_for_one_class_however_few_are_listed() {
 fn what_is_not_known_has_no_series_and_no_throttling_is_a_zero() {
     let mut scrape = everything(1);
     scrape.around = Around::default();
-    scrape.energy_mj = None;
+    scrape.rails_mj.clear();
     let text = text_of(scrape);
     for name in
         ["cfvit_throttled", "cfvit_throttle_events", "cfvit_temperature", "cfvit_clock", "cfvit_power", "cfvit_energy"]
@@ -136,6 +136,9 @@ fn what_is_not_known_has_no_series_and_no_throttling_is_a_zero() {
     let mut scrape = everything(1);
     scrape.around.machine.limited_by.clear();
     assert!(text_of(scrape).contains("cfvit_throttled{reason=\"any\"} 0"));
+    let mut scrape = everything(1);
+    scrape.around.machine.limited_by = ["any", "cpu", "cpu"].map(str::to_owned).to_vec();
+    assert_eq!(series(&text_of(scrape)).filter(|line| line.starts_with("cfvit_throttled{")).count(), 2, "each once");
     assert!(text_of(everything(1)).contains("cfvit_throttled{reason=\"any\"} 1"));
 }
 
