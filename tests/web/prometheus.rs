@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::service::{Service, ask, until};
+use crate::service::{Answer, Service, raw, until};
 
 fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(name)
@@ -21,6 +21,16 @@ fn installed(tool: &str) -> bool {
         let _ = writeln!(std::io::stderr(), "skipped: {tool} is not installed (Debian package prometheus)");
     }
     there
+}
+
+/// Asks with a form for a body, by HTTP/1.0: its answers come in one piece.
+fn request(port: u16, method: &str, path: &str, form: &str) -> Answer {
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    let length = form.len();
+    raw(
+        port,
+        format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{form}"),
+    )
 }
 
 struct Prometheus {
@@ -60,15 +70,14 @@ impl Prometheus {
             .unwrap();
         let prometheus = Self { port, child, _dir: dir };
         until("Prometheus is ready", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        until("Prometheus is ready", || ask(port, "GET", "/-/ready", "", "").status == 200);
+        until("Prometheus is ready", || request(port, "GET", "/-/ready", "").status == 200);
         prometheus
     }
 
     /// The values that `query` has now; an error of it fails.
     fn query(&self, query: &str) -> Vec<f64> {
         let body: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-        let answer = ask(self.port, "POST", "/api/v1/query", form, &format!("query={body}")).json();
+        let answer = request(self.port, "POST", "/api/v1/query", &format!("query={body}")).json();
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         let value = |series: &Value| series["value"][1].as_str().unwrap().parse().unwrap();
         answer["data"]["result"].as_array().unwrap().iter().map(value).collect()
@@ -111,7 +120,7 @@ fn a_prometheus_that_scrapes_finds_every_frame_accounted_for_and_the_alerts_and_
     }
     assert!(answered >= 12, "only {answered} queries of the dashboard find anything");
 
-    let rules = ask(prometheus.port, "GET", "/api/v1/rules", "", "").json();
+    let rules = request(prometheus.port, "GET", "/api/v1/rules", "").json();
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap().clone();
     assert_eq!(rules.len(), 9);
     assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:?}");
