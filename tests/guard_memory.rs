@@ -105,6 +105,7 @@ fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
         let decision = Decision {
             camera: CameraId::default(),
             camera_name: "door",
+            source: "door",
             frame: &frame,
             inputs: &inputs,
             threshold,

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::histogram::Histogram;
+use super::messages::Messages;
+#[cfg(any(feature = "web", feature = "mqtt"))]
 use super::pictures::{Easel, Studio};
 use crate::frame::{Stage, Timing};
 use crate::pipeline::View;
@@ -70,7 +72,10 @@ pub struct Board {
     pub started: SystemTime,
     /// Durations of the [`STEPS`] that ran, in seconds.
     pub steps: [Histogram; STEPS.len()],
+    /// What was sent to other programs.
+    pub messages: Messages,
     /// Who encodes pictures.
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub studio: Studio,
     channels: Mutex<Vec<Arc<Channel>>>,
     view: OnceLock<View>,
@@ -87,6 +92,7 @@ pub struct Channel {
     /// What the gate compared.
     pub confidence: Histogram,
     /// Its pictures.
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub easel: Easel,
     newest: Mutex<Option<Snapshot>>,
     threshold: ThresholdCell,
@@ -123,6 +129,8 @@ impl Board {
             facts,
             started: SystemTime::now(),
             steps: STEPS.map(|_| Histogram::new(Histogram::SECONDS)),
+            messages: Messages::default(),
+            #[cfg(any(feature = "web", feature = "mqtt"))]
             studio: Studio::default(),
             channels: Mutex::default(),
             view: OnceLock::new(),
@@ -171,6 +179,7 @@ impl Board {
         self.closed.store(true, Relaxed);
     }
 
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
     }
@@ -187,6 +196,7 @@ impl Channel {
             name: name.to_owned(),
             age: Histogram::new(Histogram::SECONDS),
             confidence: Histogram::new(Histogram::RATIO),
+            #[cfg(any(feature = "web", feature = "mqtt"))]
             easel: Easel::default(),
             newest: Mutex::default(),
             threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },
