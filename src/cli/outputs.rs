@@ -1,8 +1,8 @@
 //! From settings to what is told to other programs while a run goes on.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use super::serve::state_folder;
 use crate::config::Settings;
 use crate::error::Result;
 use crate::operator::{Board, EventsSocket, Facts, Feed, Lines};
@@ -10,13 +10,7 @@ use crate::pipeline::{Observer, Pipeline};
 
 /// Everything that tells, until it is dropped.
 #[derive(Default)]
-pub struct Outputs {
-    _events: Option<EventsSocket>,
-    #[cfg(feature = "webhook")]
-    _webhook: Option<crate::operator::webhook::Webhook>,
-    #[cfg(any(feature = "web", feature = "mqtt"))]
-    _host: Option<crate::operator::host::Host>,
-}
+pub struct Outputs(Vec<Box<dyn Any>>);
 
 /// Starts what `settings` ask for and gives `pipeline` the observers that feed it. Where the run is `guarded`, nobody can go below the
 /// threshold that a promise rests on.
@@ -34,18 +28,19 @@ pub fn start(pipeline: &mut Pipeline, settings: &Settings, facts: Facts, guarded
     {
         let tasks = tasks(&board, settings, &subscribe)?;
         if let Some((stopper, tasks)) = tasks {
-            outputs._host = crate::operator::host::Host::start(Arc::clone(&board), stopper, tasks);
+            let host = crate::operator::host::Host::start(Arc::clone(&board), stopper, tasks);
+            outputs.keep(host);
         }
     }
     #[cfg(feature = "webhook")]
     if let Some((webhook, labels)) = crate::operator::webhook::Webhook::start(&board, &settings.webhook)? {
-        outputs._webhook = Some(webhook);
+        outputs.keep(Some(webhook));
         observers.push(labels);
     }
     if let Some(path) = &settings.events.socket {
-        outputs._events = EventsSocket::start(Arc::clone(&board), path, subscribe);
+        outputs.keep(EventsSocket::start(Arc::clone(&board), path, subscribe));
     }
-    if outputs.any() {
+    if !outputs.0.is_empty() {
         observers.push(Box::new(lines));
         // The last word on thresholds is the operator's.
         observers.push(Box::new(Feed::new(board, guarded)));
@@ -55,18 +50,8 @@ pub fn start(pipeline: &mut Pipeline, settings: &Settings, facts: Facts, guarded
 }
 
 impl Outputs {
-    /// Whether anything is told at all.
-    fn any(&self) -> bool {
-        let mut any = self._events.is_some();
-        #[cfg(feature = "webhook")]
-        {
-            any |= self._webhook.is_some();
-        }
-        #[cfg(any(feature = "web", feature = "mqtt"))]
-        {
-            any |= self._host.is_some();
-        }
-        any
+    fn keep<T: Any>(&mut self, output: Option<T>) {
+        self.0.extend(output.map(|output| Box::new(output) as Box<dyn Any>));
     }
 }
 
@@ -75,6 +60,7 @@ type Tasks = (crate::operator::host::Stopper, Vec<crate::operator::host::Task>);
 
 /// What shares one thread; `None` where nothing does.
 #[cfg(any(feature = "web", feature = "mqtt"))]
+#[cfg_attr(not(feature = "mqtt"), allow(unused_variables, reason = "only MQTT subscribes"))]
 fn tasks(board: &Arc<Board>, settings: &Settings, subscribe: &crate::operator::Subscribe) -> Result<Option<Tasks>> {
     let (stopper, stopping) = crate::operator::host::stop();
     let mut tasks = Vec::new();
@@ -84,7 +70,7 @@ fn tasks(board: &Arc<Board>, settings: &Settings, subscribe: &crate::operator::S
     }
     #[cfg(feature = "mqtt")]
     {
-        let place = (state_folder(), subscribe);
+        let place = (super::serve::state_folder(), subscribe);
         tasks.extend(crate::operator::mqtt::start(Arc::clone(board), &settings.mqtt, place, stopping)?);
     }
     Ok((!tasks.is_empty()).then_some((stopper, tasks)))

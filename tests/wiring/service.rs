@@ -13,6 +13,7 @@ pub const CAMERA: &str =
     "[gate]\nthreshold = 0\n[[camera]]\nname = \"door\"\nsource = \"pattern://?size=64x64&fps=10\"\n";
 
 /// Photographs of several classes, one after the other; every change of the answer is a change of the label.
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
 pub fn photographs(fps: f64) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pictures");
     format!(
@@ -80,6 +81,7 @@ impl Service {
     }
 
     /// Puts another configuration in force.
+    #[cfg(feature = "mqtt")]
     pub fn configure(&self, config: &str) {
         fs::write(self.path("cfvit.toml"), whole(config)).unwrap();
         self.signal(rustix::process::Signal::HUP);

@@ -25,7 +25,16 @@ pub struct Pictures {
 struct Camera {
     label: Option<String>,
     published: Option<Instant>,
-    awaited: Option<(Viewer, watch::Receiver<Option<Arc<Shot>>>, Instant)>,
+    awaited: Option<Awaited>,
+}
+
+/// A picture that was asked for.
+#[derive(Debug)]
+struct Awaited {
+    /// Without somebody who watches there are no pictures.
+    _viewer: Viewer,
+    shots: watch::Receiver<Option<Arc<Shot>>>,
+    asked: Instant,
 }
 
 impl Pictures {
@@ -37,12 +46,12 @@ impl Pictures {
         if awaited.is_none() && is_open && known.as_deref().is_some_and(|known| known != label) {
             let channel = board.find(camera)?;
             let shots = channel.easel.subscribe();
-            *awaited = Some((Viewer::new(board, channel), shots, now));
+            *awaited = Some(Awaited { _viewer: Viewer::new(board, channel), shots, asked: now });
         }
-        if awaited.is_none() && is_open || known.is_none() {
+        if (awaited.is_none() && is_open) || known.is_none() {
             *known = Some(label.to_owned());
         }
-        let (_, shots, asked) = awaited.as_mut()?;
+        let Awaited { shots, asked, .. } = awaited.as_mut()?;
         let shot = shots.has_changed().unwrap_or(false).then(|| shots.borrow_and_update().clone()).flatten();
         if shot.is_none() && now.saturating_duration_since(*asked) < PATIENCE {
             return None;
