@@ -54,8 +54,11 @@ impl Host {
                 let handles: Vec<_> = tasks.into_iter().map(|task| runtime.spawn(task)).collect();
                 runtime.block_on(async {
                     for handle in handles {
-                        // A panic has been printed; the others go on.
-                        let _ = handle.await;
+                        if handle.await.is_err() {
+                            log::error!(
+                                "a part of what operators see has failed for good; the rest and the frames go on"
+                            );
+                        }
                     }
                 });
                 // A look-up of a name may still be waiting for its answer.

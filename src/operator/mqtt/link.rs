@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS, StateError,
+};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
@@ -204,6 +206,9 @@ fn explained(error: &ConnectionError) -> String {
             Some(hint) => format!("{cause}: {hint}"),
             None => format!("{cause} (is a broker there? mqtt.broker says where)"),
         },
+        ConnectionError::MqttState(StateError::ConnectionAborted) => {
+            "the broker has closed the connection (does another cfvit of this machine use it?)".to_owned()
+        }
         error => error.to_string(),
     }
 }
@@ -385,3 +390,7 @@ async fn next(decisions: &mut Option<mpsc::Receiver<Arc<Line>>>) -> Option<Arc<L
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;
