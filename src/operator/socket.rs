@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::board::Board;
 use super::lines::{Line, Subscribe, WAITING};
@@ -21,6 +22,8 @@ use crate::episode::Episode;
 pub const MAX_CLIENTS: usize = 8;
 /// A client that takes nothing for so long is left.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+/// While there is no line, it is looked so often whether the client is still there.
+const LOOK: Duration = Duration::from_secs(5);
 /// After an error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// So long the thread may take to end; then it is left behind.
@@ -141,19 +144,38 @@ fn welcome(board: &Arc<Board>, stream: UnixStream, subscribe: &Subscribe, seat: 
 
 /// Writes lines until the client is gone or the run is over.
 fn serve(board: &Board, mut stream: UnixStream, lines: &Receiver<Arc<Line>>) {
-    for line in lines {
-        if stream.write_all(&line.json).is_err() {
-            return;
-        }
-        if !line.camera.is_empty() {
-            board.messages.count(Output::Events, Fate::Sent, 1);
+    loop {
+        match lines.recv_timeout(LOOK) {
+            Ok(line) if stream.write_all(&line.json).is_err() => return,
+            Ok(line) if line.camera.is_empty() => {}
+            Ok(_) => board.messages.count(Output::Events, Fate::Sent, 1),
+            Err(RecvTimeoutError::Timeout) if has_left(&stream) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Whether the client has closed its end. One that has only said that it will say nothing is still there.
+fn has_left(stream: &UnixStream) -> bool {
+    let mut ends = [PollFd::new(stream, PollFlags::empty())];
+    let looked = poll(&mut ends, Some(&Timespec::default()));
+    looked.is_err() || ends[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_has_left_when_it_closed_and_not_when_it_is_silent() {
+        let (near, far) = UnixStream::pair().unwrap();
+        assert!(!has_left(&near));
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!has_left(&near), "it still listens");
+        drop(far);
+        assert!(has_left(&near));
+    }
 
     #[test]
     fn a_socket_left_behind_is_replaced_and_nothing_else_is() {

@@ -96,6 +96,26 @@ fn a_client_that_stands_still_misses_lines_is_told_how_many_and_holds_nobody() {
     service.stop();
 }
 
+/// A camera that is not there brings no line on which a client that has left could be noticed.
+#[test]
+fn clients_that_leave_make_room_also_while_nothing_is_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("events.sock");
+    let camera = "[[camera]]\nname = \"door\"\nsource = \"/dev/video-none\"\n";
+    let service = Service::start(&format!("{camera}{}", section(&socket)));
+    let clients: Vec<_> = (0..8).map(|_| connect(&socket)).collect();
+    // Turned away: the end. Taken in: nothing, for as long as we wait.
+    let is_taken = || {
+        let mut client = connect(&socket);
+        client.get_ref().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        client.read(&mut [0; 16]).is_err()
+    };
+    assert!(!is_taken());
+    drop(clients);
+    until("room", || is_taken().then_some(()));
+    service.stop();
+}
+
 #[test]
 fn a_socket_that_cannot_be_is_no_reason_not_to_run() {
     let dir = tempfile::tempdir().unwrap();
