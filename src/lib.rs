@@ -44,7 +44,6 @@ pub mod pipeline;
 pub mod guard;
 pub mod service;
 
-#[cfg(feature = "web")]
 pub mod operator;
 
 pub mod cli;

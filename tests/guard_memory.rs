@@ -1,8 +1,9 @@
-//! The guard in the decision thread allocates nothing, audits included.
+//! What sees every decision, in the decision thread, allocates nothing: the guard, audits included, and what feeds the outputs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cfvit::calibrate::cost::Unit;
@@ -13,6 +14,7 @@ use cfvit::error::Result;
 use cfvit::frame::{Choice, CoarseOutput, Frame, Inputs, Picture, Timing};
 use cfvit::guard::{self, Camera, Settings};
 use cfvit::model::{Family, Geometry};
+use cfvit::operator::{Board, Facts, Feed, Lines};
 use cfvit::pipeline::{CameraId, Decision, Observer};
 use cfvit::smoothing::Smooth;
 
@@ -72,7 +74,7 @@ impl Engine for Puppet {
 }
 
 #[test]
-fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
+fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
         slot: Duration::from_millis(20),
@@ -90,6 +92,18 @@ fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
     };
     let camera = Camera { name: "door".into(), promise: None, threshold: 0.6 };
     let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, None).unwrap();
+    let board = Arc::new(Board::new(Facts { labels: vec!["a".into(), "b".into()], ..Facts::default() }));
+    let (lines, _subscribe) = Lines::new(Arc::clone(&board));
+    let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board), false))];
+    #[cfg(feature = "webhook")]
+    let _webhook = {
+        // Nobody is there: the first label waits, and no other comes.
+        let url = Some("http://127.0.0.1:1/".to_owned());
+        let settings = cfvit::config::WebhookSettings { url, secret_file: None };
+        let (webhook, labels) = cfvit::operator::webhook::Webhook::start(&board, &settings).unwrap().unwrap();
+        outputs.push(labels);
+        webhook
+    };
     let family = Family::Deit;
     let geometry = Geometry { family, grid: 2, patch: 2, width: 4, depth: 2, heads: 1, hidden: 4, classes: 2, stem: 0 };
     let mut cascade = Cascade::new(Box::new(Puppet(geometry)), 0.6);
@@ -105,6 +119,7 @@ fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
         let decision = Decision {
             camera: CameraId::default(),
             camera_name: "door",
+            source: "door",
             frame: &frame,
             inputs: &inputs,
             threshold,
@@ -114,6 +129,7 @@ fn the_decision_thread_allocates_nothing_for_audits_and_budget() {
         };
         let before = ALLOCATIONS.with(Cell::get);
         guard.decided(&decision, &mut cascade);
+        outputs.iter_mut().for_each(|output| output.decided(&decision, &mut cascade));
         ALLOCATIONS.with(Cell::get) - before
     };
     // Buffers get their size at their first use.

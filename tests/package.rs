@@ -60,6 +60,39 @@ fn the_units_are_shut_tight() {
     }
 }
 
+/// The drop-in opens the network, and no more than that. As systemd reads both together.
+#[test]
+fn the_drop_in_opens_the_network_to_named_addresses_only() {
+    let dropped = values("network.conf", "RestrictAddressFamilies");
+    assert_eq!(
+        (&dropped[..], &values("network.conf", "PrivateNetwork")[..]),
+        (&["AF_INET AF_INET6".to_owned()][..], &["no".to_owned()][..])
+    );
+    assert_eq!(values("cfvit.service", "IPAddressDeny"), ["any"]);
+    assert_eq!(values("network.conf", "IPAddressDeny"), [""; 0], "what is not named stays shut");
+    let text = fs::read_to_string(root().join("systemd/network.conf")).unwrap();
+    let keys = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    let known = ["Wants", "After", "PrivateNetwork", "RestrictAddressFamilies", "IPAddressAllow"];
+    assert_eq!(keys.map(|(key, _)| key).collect::<Vec<_>>(), known, "nothing else of the sandbox is touched");
+    if !Command::new("systemd-analyze").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("skipped: no systemd-analyze");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("cfvit.service");
+    fs::copy(root().join("systemd/cfvit.service"), &unit).unwrap();
+    fs::create_dir(dir.path().join("cfvit.service.d")).unwrap();
+    let score = || {
+        let args = ["security", "--offline=true", "--threshold=20", "--no-pager"];
+        Command::new("systemd-analyze").args(args).arg(&unit).output().unwrap()
+    };
+    let shut = score();
+    fs::copy(root().join("systemd/network.conf"), dir.path().join("cfvit.service.d/network.conf")).unwrap();
+    let open = score();
+    assert!(open.status.success(), "{}", String::from_utf8_lossy(&open.stdout));
+    assert_ne!(shut.stdout, open.stdout, "the drop-in was read");
+}
+
 #[test]
 fn the_service_reaches_cameras_and_gpus_and_nothing_else() {
     let devices = values("cfvit.service", "DeviceAllow");

@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod inspect;
 mod manual;
+mod outputs;
 mod pictures;
 mod report;
 mod run;

@@ -4,29 +4,20 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "web")]
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 
 use super::serve::{self, Common};
-use super::{DecisionArgs, ModelArgs, number};
+use super::{DecisionArgs, ModelArgs, number, outputs};
 use crate::capture::Options;
 use crate::clock::Stop;
-#[cfg(feature = "web")]
-use crate::config::WebSettings;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
-#[cfg(feature = "web")]
-use crate::operator::{
-    Board, Facts, Feed,
-    web::{self, Web},
-};
 use crate::pipeline::{Control, Outcome, Pipeline, control};
 use crate::power::{self, Idle, Meter};
 use crate::report::{Rotation, Target};
@@ -147,17 +138,15 @@ pub fn run(args: Args) -> Result<()> {
         pipeline.observers.push(Box::new(guard));
         keeper
     });
-    #[cfg(feature = "web")]
-    let web = (settings.web.clone(), common.facts(&pipeline));
+    let told = (settings.clone(), common.facts(&pipeline));
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
     let (control, controlled) = control();
     if args.config.is_some() {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
-    let pipeline = Pipeline { control: Some(controlled), ..pipeline };
-    #[cfg(feature = "web")]
-    let (pipeline, _web) = operated(pipeline, &web, keeper.is_some())?;
+    let mut pipeline = Pipeline { control: Some(controlled), ..pipeline };
+    let _outputs = outputs::start(&mut pipeline, &told.0, told.1, keeper.is_some())?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     keeper.into_iter().for_each(Keeper::finish);
@@ -214,28 +203,6 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
         control: None,
     };
     Ok((common, pipeline))
-}
-
-/// The pipeline with a board that shows it, and the service that serves the board. Where it is `guarded`, the page cannot go below the
-/// threshold that a promise rests on.
-///
-/// # Errors
-/// As [`web::start`].
-#[cfg(feature = "web")]
-fn operated(
-    mut pipeline: Pipeline,
-    (settings, facts): &(WebSettings, Facts),
-    guarded: bool,
-) -> Result<(Pipeline, Option<Web>)> {
-    if !settings.enabled {
-        return Ok((pipeline, None));
-    }
-    let board = Arc::new(Board::new(facts.clone()));
-    let web = web::start(Arc::clone(&board), settings)?;
-    if web.is_some() {
-        pipeline.observers.push(Box::new(Feed::new(board, guarded)));
-    }
-    Ok((pipeline, web))
 }
 
 /// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.

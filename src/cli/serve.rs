@@ -16,11 +16,8 @@ use crate::fallback::{Costs, Fallback, HYSTERESIS};
 use crate::guard::{self, Guard, Keeper};
 use crate::model::Geometry;
 use crate::model::package::Certificate;
-#[cfg(feature = "web")]
 use crate::operator::Facts;
-#[cfg(feature = "web")]
-use crate::pipeline::Pipeline;
-use crate::pipeline::{Camera, Change, Member, Tuning};
+use crate::pipeline::{Camera, Change, Member, Pipeline, Tuning};
 use crate::power;
 use crate::preprocess::{Preprocess, decode};
 
@@ -31,7 +28,6 @@ pub struct Common {
     /// η where the settings say nothing.
     threshold: f32,
     /// The model's name.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
     name: String,
     /// Names of the classes that are counted one by one.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the metrics count them"))]
@@ -84,7 +80,6 @@ impl Common {
     }
 
     /// What an operator's board shows of the model.
-    #[cfg(feature = "web")]
     pub fn facts(&self, pipeline: &Pipeline) -> Facts {
         Facts {
             model: self.name.clone(),
@@ -222,12 +217,15 @@ fn audit_folder(settings: &Settings) -> Option<PathBuf> {
     match &settings.audit.folder {
         AuditFolder::Nowhere => None,
         AuditFolder::At(folder) => Some(folder.clone()),
-        // Several folders are separated by colons.
-        AuditFolder::Service => {
-            let folders = std::env::var("STATE_DIRECTORY").ok()?;
-            folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
-        }
+        AuditFolder::Service => state_folder(),
     }
+}
+
+/// The folder that the service manager gives for state, if there is one.
+pub fn state_folder() -> Option<PathBuf> {
+    // Several folders are separated by colons.
+    let folders = std::env::var("STATE_DIRECTORY").ok()?;
+    folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// Measures what the passes cost here and lets the cascade fall back to the static one.

@@ -1,7 +1,9 @@
 //! The configuration of a service: a TOML file becomes validated [`Settings`]. What the file leaves out is the built-in default, which
 //! the shipped file shows. A key that is unknown, of the wrong type or out of range is an error with its line.
 
+mod outputs;
 mod read;
+mod read_outputs;
 mod show;
 
 use std::ffi::OsString;
@@ -9,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+pub use outputs::{Broker, EventsSettings, MqttSettings, WebhookSettings};
 
 use crate::calibrate::Budget;
 use crate::engine::Backend;
@@ -47,6 +50,12 @@ pub struct Settings {
     pub calibration: CalibrationSettings,
     /// `[web]`.
     pub web: WebSettings,
+    /// `[mqtt]`.
+    pub mqtt: MqttSettings,
+    /// `[webhook]`.
+    pub webhook: WebhookSettings,
+    /// `[events]`.
+    pub events: EventsSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -283,6 +292,9 @@ impl Settings {
             ),
             ("gate.budget", (self.gate.budget, self.gate.budget_first) != (new.gate.budget, new.gate.budget_first)),
             ("[web]", self.web != new.web),
+            ("[mqtt]", self.mqtt != new.mqtt),
+            ("[webhook]", self.webhook != new.webhook),
+            ("[events]", self.events != new.events),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
     }

@@ -8,6 +8,8 @@ use log::LevelFilter;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use super::outputs::is_host;
+use super::read_outputs::{Events, Mqtt, Webhook};
 use super::{
     AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
     MAX_CAMERAS, MAX_CLASSES, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
@@ -22,7 +24,7 @@ use crate::preprocess::MIN_CROP;
 use crate::smoothing::Smoothing;
 
 /// A key of any type, and where it stands.
-type Key = Option<Spanned<Value>>;
+pub(super) type Key = Option<Spanned<Value>>;
 
 /// The file as it is.
 #[derive(Default, Deserialize)]
@@ -37,6 +39,9 @@ struct File {
     audit: Audit,
     calibration: Calibration,
     web: Web,
+    mqtt: Mqtt,
+    webhook: Webhook,
+    events: Events,
     log: Log,
 }
 
@@ -135,12 +140,15 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         audit: source.audit(&file.audit)?,
         calibration: source.calibration(&file.calibration)?,
         web: source.web(&file.web)?,
+        mqtt: source.mqtt(&file.mqtt)?,
+        webhook: source.webhook(&file.webhook)?,
+        events: source.events(&file.events)?,
         log: source.log(&file.log)?,
     })
 }
 
 /// What is being read.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     text: &'a str,
     name: &'a str,
 }
@@ -352,7 +360,7 @@ impl Source<'_> {
     }
 
     /// The value of one key; `None` where the file does not say it.
-    fn key<T>(
+    pub(super) fn key<T>(
         &self,
         key: &str,
         raw: &Key,
@@ -390,16 +398,16 @@ fn found(value: &Value) -> String {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty() && !text.contains('\0'))
 }
 
 /// `None` within for the `word` that stands for no value.
-fn or_word<T>(value: &Value, word: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<Option<T>> {
+pub(super) fn or_word<T>(value: &Value, word: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<Option<T>> {
     if value.as_str() == Some(word) { Some(None) } else { read(value).map(Some) }
 }
 
-fn number(value: &Value, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+pub(super) fn number(value: &Value, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
     let number = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?;
     range.contains(&number).then_some(number)
 }
@@ -422,16 +430,6 @@ fn classes(value: &Value) -> Option<Vec<String>> {
 }
 
 fn hosts(value: &Value) -> Option<Vec<String>> {
-    let is_host = |host: &str| {
-        let (name, brackets) = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(address) => (address, true),
-            None => (host, false),
-        };
-        !name.is_empty()
-            && name.bytes().all(|byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') || (brackets && byte == b':')
-            })
-    };
     let names = value.as_array()?.iter().map(|host| host.as_str().filter(|host| is_host(host)).map(str::to_owned));
     names.collect()
 }

@@ -1,6 +1,7 @@
 //! The settings in force, as a configuration file that says every key.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use log::LevelFilter;
 use toml::Value;
@@ -21,7 +22,21 @@ fn or<T: fmt::Display>(value: Option<T>, word: &str) -> String {
 /// A file that [`Settings::parse`] reads as these settings.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { model, gate, cameras, report, records, power, audit, calibration, web, log } = self;
+        let Settings {
+            model,
+            gate,
+            cameras,
+            report,
+            records,
+            power,
+            audit,
+            calibration,
+            web,
+            mqtt,
+            webhook,
+            events,
+            log,
+        } = self;
         writeln!(f, "[model]")?;
         writeln!(f, "path = {}", or(model.path.as_ref().map(|path| quoted(path.display())), "bundled"))?;
         writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
@@ -69,6 +84,22 @@ impl fmt::Display for Settings {
         writeln!(f, "token_file = {}", or(web.token_file.as_ref().map(|path| quoted(path.display())), "none"))?;
         writeln!(f, "hosts = {}", Value::from(web.hosts.clone()))?;
         writeln!(f, "classes = {}", Value::from(web.classes.clone()))?;
+        writeln!(f, "\n[mqtt]")?;
+        let file = |path: &Option<PathBuf>| or(path.as_ref().map(|path| quoted(path.display())), "none");
+        writeln!(f, "broker = {}", or(mqtt.broker.as_ref().map(quoted), "none"))?;
+        writeln!(f, "user = {}", or(mqtt.user.as_ref().map(quoted), "none"))?;
+        writeln!(f, "password_file = {}", file(&mqtt.password_file))?;
+        writeln!(f, "discovery_prefix = {}", or(mqtt.discovery_prefix.as_ref().map(quoted), "none"))?;
+        writeln!(f, "control = {}", mqtt.control)?;
+        writeln!(f, "decisions = {}", mqtt.decisions)?;
+        writeln!(f, "images = {}", mqtt.images)?;
+        writeln!(f, "heartbeat_s = {}", mqtt.heartbeat_s)?;
+        writeln!(f, "stats_s = {}", mqtt.stats_s)?;
+        writeln!(f, "\n[webhook]")?;
+        writeln!(f, "url = {}", or(webhook.url.as_ref().map(quoted), "none"))?;
+        writeln!(f, "secret_file = {}", file(&webhook.secret_file))?;
+        writeln!(f, "\n[events]")?;
+        writeln!(f, "socket = {}", file(&events.socket))?;
         writeln!(f, "\n[log]")?;
         write!(f, "level = {}", quoted(word(log.level)))
     }

@@ -102,6 +102,18 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[records]\nmax_mib = 0", 2, "records.max_mib: expected a whole number from 1"),
         ("[records]\nkeep_files = -1", 2, "records.keep_files"),
         ("[power]\nidle_s = 1e9", 2, "power.idle_s: expected seconds from 0 to 600"),
+        ("[mqtt]\nbroker = \"mqtt://a\"", 2, "mqtt.broker: expected a host and a port, as \"broker.local:1883\", or"),
+        ("[mqtt]\nbroker = \"a:0\"", 2, "found \"a:0\""),
+        ("[mqtt]\nbroker = \"a b\"", 2, "found \"a b\""),
+        ("[mqtt]\nbroker = 1883", 2, "found 1883"),
+        ("[mqtt]\nuser = \"\"", 2, "mqtt.user: expected a name, or \"none\""),
+        ("[mqtt]\ndiscovery_prefix = \"a/#\"", 2, "mqtt.discovery_prefix: expected a topic without + and #"),
+        ("[mqtt]\ncontrol = 1", 2, "mqtt.control: expected true or false, found 1"),
+        ("[mqtt]\nstats_s = 0", 2, "mqtt.stats_s: expected seconds from 1 to 3600, found 0"),
+        ("[mqtt]\npassword = \"secret\"", 2, "unknown field `password`"),
+        ("[webhook]\nurl = \"https://a\"", 2, "webhook.url: expected a URL that begins with http://"),
+        ("[webhook]\nurl = \"http:///etc\"", 2, "found \"http:///etc\""),
+        ("[events]\nsocket = true", 2, "events.socket: expected a file, or \"none\", found true"),
         ("[web]\nenabled = 1", 2, "web.enabled: expected true or false, found 1"),
         (
             "[web]\nlisten = \"8632\"",
@@ -148,6 +160,22 @@ fn what_cannot_be_changed_in_a_running_service_is_named() {
     let text = "[model]\nthreads = 1\n[gate]\nthreshold = 0.1\nfallback = \"static\"\n[log]\nlevel = \"debug\"\n[power]\nidle_s = 3";
     assert_eq!(old.fixed_changes(&parse(text).unwrap()), ["[model]", "gate.fallback", "[power]"]);
     assert!(old.fixed_changes(&parse("[report]\nsmoothing = 0").unwrap()).is_empty());
+}
+
+#[test]
+fn a_broker_is_a_host_and_perhaps_a_port() {
+    for (text, host, port) in [
+        ("a.local", "a.local", 1883),
+        ("a:8883", "a", 8883),
+        ("192.168.1.2:1", "192.168.1.2", 1),
+        ("[::1]:1884", "[::1]", 1884),
+        ("[fe80::1]", "[fe80::1]", 1883),
+    ] {
+        assert_eq!(Broker::parse(text), Some(Broker { host: host.to_owned(), port }), "{text}");
+    }
+    for text in ["", ":1883", "a:", "a:x", "a:65536", "::1", "[::1", "a/b", "u@a"] {
+        assert_eq!(Broker::parse(text), None, "{text}");
+    }
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
@@ -216,6 +244,23 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     hosts: vec!["[fe80::1]".to_owned(), "door.local".to_owned()],
                     classes: vec!["chain saw".to_owned(), "<b>\"é".to_owned()],
                 },
+                mqtt: MqttSettings {
+                    broker: static_fallback
+                        .then(|| Broker { host: "[fe80::1]".to_owned(), port: 1 + keep_files as u16 }),
+                    user: static_fallback.then(|| "a \"user\"".to_owned()),
+                    password_file: static_fallback.then(|| "/a b".into()),
+                    discovery_prefix: (level > 1).then(|| "ha/discovery".to_owned()),
+                    control: static_fallback,
+                    decisions: !static_fallback,
+                    images: static_fallback,
+                    heartbeat_s: 1.0 + idle_s,
+                    stats_s: 2.5,
+                },
+                webhook: WebhookSettings {
+                    url: static_fallback.then(|| "http://[::1]:80/a?b=c".to_owned()),
+                    secret_file: static_fallback.then(|| "/s".into()),
+                },
+                events: EventsSettings { socket: static_fallback.then(|| "/run/a.sock".into()) },
                 log: LogSettings { level: LEVELS[level].1 },
             }
         },

@@ -83,6 +83,7 @@ impl Run {
         let decision = Decision {
             camera: CameraId::default(),
             camera_name: "door",
+            source: "door",
             frame: &self.frame,
             inputs: &self.inputs,
             threshold,

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::histogram::Histogram;
+use super::messages::Messages;
+#[cfg(any(feature = "web", feature = "mqtt"))]
 use super::pictures::{Easel, Studio};
 use crate::frame::{Stage, Timing};
 use crate::pipeline::View;
@@ -74,7 +76,10 @@ pub struct Board {
     pub started: SystemTime,
     /// Durations of the [`STEPS`] that ran, in seconds.
     pub steps: [Histogram; STEPS.len()],
+    /// What was sent to other programs.
+    pub messages: Messages,
     /// Who encodes pictures.
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub studio: Studio,
     channels: Mutex<Vec<Arc<Channel>>>,
     view: OnceLock<View>,
@@ -93,6 +98,7 @@ pub struct Channel {
     /// Decisions by class: of each of [`Facts::counted`], then of all others together; empty where none is counted.
     pub by_class: Box<[AtomicU64]>,
     /// Its pictures.
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub easel: Easel,
     newest: Mutex<Option<Snapshot>>,
     threshold: ThresholdCell,
@@ -129,6 +135,8 @@ impl Board {
             facts,
             started: SystemTime::now(),
             steps: STEPS.map(|_| Histogram::new(Histogram::SECONDS)),
+            messages: Messages::default(),
+            #[cfg(any(feature = "web", feature = "mqtt"))]
             studio: Studio::default(),
             channels: Mutex::default(),
             view: OnceLock::new(),
@@ -177,6 +185,7 @@ impl Board {
         self.closed.store(true, Relaxed);
     }
 
+    #[cfg(any(feature = "web", feature = "mqtt"))]
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
     }
@@ -195,6 +204,7 @@ impl Channel {
             age: Histogram::new(Histogram::SECONDS),
             confidence: Histogram::new(Histogram::RATIO),
             by_class: (0..if counted > 0 { counted + 1 } else { 0 }).map(|_| AtomicU64::new(0)).collect(),
+            #[cfg(any(feature = "web", feature = "mqtt"))]
             easel: Easel::default(),
             newest: Mutex::default(),
             threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },

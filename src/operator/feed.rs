@@ -99,6 +99,7 @@ impl Observer for Feed {
         let channel = self.channel(decision.camera, decision.camera_name);
         self.note(&channel, verdict, decision);
         self.fill(verdict, decision);
+        #[cfg(any(feature = "web", feature = "mqtt"))]
         if let Some(snapshot) = &self.spare
             && channel.easel.offer(&decision.frame.picture, snapshot)
         {

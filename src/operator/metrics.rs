@@ -97,6 +97,9 @@ impl Collector for Scrape {
         self.frames(&mut out, &self.cameras)?;
         self.decisions(&mut out, &self.cameras)?;
         self.machine(&mut out)?;
+        let sent = self.board.messages.all();
+        let sent = sent.map(|(output, result, count)| (vec![("output", output), ("result", result)], count));
+        out.counters("cfvit_output_messages", "Messages to other programs, and what became of them", sent)?;
         self.process(&mut out)
     }
 }

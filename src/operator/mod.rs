@@ -1,16 +1,37 @@
-//! What people and other programs see of a run: one page, metrics, a small HTTP interface.
+//! What people and other programs see of a run: one page, metrics, a small HTTP interface, MQTT, a socket, requests at a change.
 //!
 //! The decision thread fills a [`Board`] through its [`Feed`] and never waits for whoever reads it. Pictures are copied and encoded only
-//! while somebody watches. Everything else happens in one thread of [`web`], and whatever goes wrong there, frames go on.
+//! while somebody watches. The page and MQTT share one thread, the [`host`]; whatever goes wrong there, frames go on.
 
 mod board;
 mod feed;
 mod histogram;
 pub mod history;
+#[cfg(any(feature = "web", feature = "mqtt"))]
+pub mod host;
+mod lines;
+mod messages;
+#[cfg(feature = "web")]
 pub mod metrics;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
+#[cfg(any(feature = "web", feature = "mqtt"))]
 pub mod pictures;
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
+mod presence;
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
+mod sandbox;
+#[cfg(any(feature = "mqtt", feature = "webhook"))]
+pub mod secret;
+mod socket;
+#[cfg(feature = "web")]
 pub mod web;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 pub use board::{Board, Channel, Facts, STEPS, Snapshot, Threshold};
 pub use feed::Feed;
 pub use histogram::{Counted, Histogram};
+pub use lines::{Line, Lines, Offer, Subscribe, Subscriber};
+pub use messages::{Fate, Messages, Output};
+pub use socket::EventsSocket;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::Seq
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::codecs::jpeg::JpegEncoder;
 use image::error::{ParameterError, ParameterErrorKind};

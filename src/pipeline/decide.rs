@@ -1,10 +1,8 @@
 //! The decision thread: preprocess → coarse → gate → gather → fine for one frame after the other, and what is told about it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Receiver;
-use jiff::Timestamp;
 
 use super::observe::{Decision, Observer};
 use super::slot::{Answer, CameraId, Outcome, Slots};
@@ -13,8 +11,8 @@ use crate::cascade::{Cascade, Lap};
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Inputs, Timing};
-use crate::report::{Record, Recorder, Records};
-use crate::smoothing::{Smooth, Smoother};
+use crate::report::{Recorder, Records};
+use crate::smoothing::Smoother;
 
 /// So many frames in a row that the engine fails on end the run: it will not come back by itself.
 pub const MAX_ENGINE_FAILURES: u64 = 10;
@@ -158,56 +156,16 @@ impl Core {
         let smooth = seat.smoother.update(seat.tuning.smoothing, &verdict.probabilities);
         let answer = Answer { stage: verdict.stage, label: verdict.label, confidence: verdict.confidence, smooth };
         let timing = Timing { preprocess_ms, ..verdict.timing };
-        if self.records.is_some() {
-            self.record(seat, frame, (threshold, latency, timing), smooth);
+        let (camera, camera_name, source) = (seat.id, seat.name.as_str(), seat.source.as_str());
+        let inputs = &self.inputs;
+        let decision = Decision { camera, camera_name, source, frame, inputs, threshold, smooth, latency, timing };
+        if let Some(records) = &self.records {
+            match decision.record(verdict, &self.labels).write_to(&mut self.line) {
+                Ok(()) => records.push(&self.line),
+                Err(error) => log::error!("cannot make a record of frame {}: {error}", frame.seq),
+            }
         }
-        if !observers.is_empty() {
-            let (camera, camera_name) = (seat.id, seat.name.as_str());
-            let inputs = &self.inputs;
-            let decision = Decision { camera, camera_name, frame, inputs, threshold, smooth, latency, timing };
-            observers.iter_mut().for_each(|observer| observer.decided(&decision, &mut self.cascade));
-        }
+        observers.iter_mut().for_each(|observer| observer.decided(&decision, &mut self.cascade));
         Ok(answer)
     }
-
-    /// Queues the record of the last verdict.
-    fn record(
-        &mut self,
-        seat: &Seat,
-        frame: &Frame,
-        (threshold, latency, timing): (f32, Duration, Timing),
-        smooth: Smooth,
-    ) {
-        let Some(records) = &self.records else { return };
-        let verdict = self.cascade.verdict();
-        let name = |label: usize| self.labels.get(label).map_or("", String::as_str);
-        let record = Record {
-            time: wall_clock(latency),
-            seq: frame.seq,
-            camera: &seat.name,
-            source: &seat.source,
-            image: &frame.name,
-            exit: verdict.stage.as_str(),
-            label: verdict.label,
-            name: name(verdict.label),
-            confidence: verdict.confidence,
-            smooth_label: smooth.label,
-            smooth_name: name(smooth.label),
-            smooth_confidence: smooth.confidence,
-            coarse_confidence: verdict.coarse_confidence,
-            threshold,
-            latency_ms: latency.as_secs_f64() * 1e3,
-            timing_ms: timing.into(),
-        };
-        match record.write_to(&mut self.line) {
-            Ok(()) => records.push(&self.line),
-            Err(error) => log::error!("cannot make a record of frame {}: {error}", frame.seq),
-        }
-    }
-}
-
-/// What the wall clock said `ago`.
-fn wall_clock(ago: Duration) -> Timestamp {
-    let then = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-    Timestamp::try_from(then).unwrap_or(Timestamp::UNIX_EPOCH)
 }

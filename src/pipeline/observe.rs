@@ -1,11 +1,14 @@
 //! The seam in the decision thread for whatever comes after a decision: an audit, a budget, outputs for operators.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use super::slot::CameraId;
 use super::view::View;
-use crate::cascade::Cascade;
+use crate::cascade::{Cascade, Verdict};
 use crate::frame::{Frame, Inputs, Timing};
+use crate::report::Record;
 use crate::smoothing::Smooth;
 
 /// One decision, lent to the observers. The verdict itself is [`Cascade::verdict`].
@@ -15,6 +18,8 @@ pub struct Decision<'a> {
     pub camera: CameraId,
     /// The camera's name.
     pub camera_name: &'a str,
+    /// The source's name.
+    pub source: &'a str,
     /// The frame that was decided.
     pub frame: &'a Frame,
     /// Its two tensors.
@@ -27,6 +32,37 @@ pub struct Decision<'a> {
     pub latency: Duration,
     /// All steps, the preprocessing included.
     pub timing: Timing,
+}
+
+impl<'a> Decision<'a> {
+    /// The record of it, `verdict` being that of [`Cascade::verdict`] and `labels` the classes' names.
+    pub fn record(&self, verdict: &Verdict, labels: &'a [String]) -> Record<'a> {
+        let name = |label: usize| labels.get(label).map_or("", String::as_str);
+        Record {
+            time: wall_clock(self.latency),
+            seq: self.frame.seq,
+            camera: self.camera_name,
+            source: self.source,
+            image: &self.frame.name,
+            exit: verdict.stage.as_str(),
+            label: verdict.label,
+            name: name(verdict.label),
+            confidence: verdict.confidence,
+            smooth_label: self.smooth.label,
+            smooth_name: name(self.smooth.label),
+            smooth_confidence: self.smooth.confidence,
+            coarse_confidence: verdict.coarse_confidence,
+            threshold: self.threshold,
+            latency_ms: self.latency.as_secs_f64() * 1e3,
+            timing_ms: self.timing.into(),
+        }
+    }
+}
+
+/// What the wall clock said `ago`.
+fn wall_clock(ago: Duration) -> Timestamp {
+    let then = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    Timestamp::try_from(then).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Sees every decision, in the decision thread, after it was counted and recorded. Whatever it takes, the next frame waits for: it

@@ -1,4 +1,4 @@
-//! The page, the metrics and the interface over HTTP, in one thread for everybody.
+//! The page, the metrics and the interface over HTTP, in one task for everybody.
 //!
 //! | | |
 //! |---|---|
@@ -26,9 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use access::Access;
-pub use serve::Web;
 
 use super::board::Board;
+use super::host::{Stopping, Task};
 use crate::config::WebSettings;
 use crate::error::Result;
 
@@ -45,17 +45,17 @@ pub const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// A client that takes nothing for so long is left.
 pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves `board` at the sockets that the service manager handed over, else where `settings` say. `None` where no socket could be had
-/// (logged): nothing of that is worth a frame.
+/// Serves `board` at the sockets that the service manager handed over, else where `settings` say, until it is `stopping`. `None` where no
+/// socket could be had (logged): nothing of that is worth a frame.
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`] where a network could reach it and there is no token, or the token cannot be read.
-pub fn start(board: Arc<Board>, settings: &WebSettings) -> Result<Option<Web>> {
+pub fn start(board: Arc<Board>, settings: &WebSettings, stopping: Stopping) -> Result<Option<Task>> {
     let mut access = Access::new(settings)?;
     let sockets = listen::sockets(settings.listen);
     access.check_sockets(&sockets)?;
     if sockets.is_empty() {
         return Ok(None);
     }
-    Ok(Web::start(board, access, sockets))
+    Ok(Some(Box::pin(serve::serve(board, access, sockets, stopping))))
 }

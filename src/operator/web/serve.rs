@@ -1,9 +1,8 @@
-//! The thread that serves: accepts connections, bounds them, and writes the history.
+//! What serves: accepts connections, bounds them, and writes the history.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -13,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{interval, sleep};
 
 use super::access::{Access, Peer};
@@ -24,6 +23,7 @@ use crate::episode::Episode;
 use crate::machine;
 use crate::operator::board::Board;
 use crate::operator::history::{History, Sampler};
+use crate::operator::host::Stopping;
 
 /// The history's step.
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,8 +31,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const MACHINE_STEPS: u32 = 10;
 /// After an error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// So long the thread may take to end; then it is left behind.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -98,66 +96,28 @@ impl App {
     }
 }
 
-/// The service, until it is dropped.
-#[derive(Debug)]
-pub struct Web {
+/// Serves `board` at `sockets` until it is `stopping`.
+pub(super) fn serve(
     board: Arc<Board>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Web {
-    /// Serves `board` at `sockets`; `None` where that cannot begin (logged).
-    pub(super) fn start(board: Arc<Board>, access: Access, sockets: Vec<Socket>) -> Option<Self> {
-        let places: Vec<String> = sockets.iter().map(Socket::to_string).collect();
-        let app = Arc::new(App::new(Arc::clone(&board), access));
-        let (stop, stopped) = oneshot::channel();
-        let serve = move || match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
-            Ok(runtime) => runtime.block_on(serve(&app, sockets, stopped)),
-            Err(error) => log::warn!("no page, no metrics: {error}; frames go on"),
-        };
-        match std::thread::Builder::new().name("web".to_owned()).spawn(serve) {
-            Ok(thread) => {
-                log::info!("page and metrics: {}", places.join(", "));
-                Some(Self { board, stop: Some(stop), thread: Some(thread) })
-            }
-            Err(error) => {
-                log::warn!("no page, no metrics: cannot start a thread: {error}; frames go on");
-                None
-            }
+    access: Access,
+    sockets: Vec<Socket>,
+    mut stopping: Stopping,
+) -> impl Future<Output = ()> + Send {
+    let places: Vec<String> = sockets.iter().map(Socket::to_string).collect();
+    log::info!("page and metrics: {}", places.join(", "));
+    let app = Arc::new(App::new(board, access));
+    async move {
+        for socket in sockets {
+            let app = Arc::clone(&app);
+            tokio::spawn(async move {
+                if let Err(error) = accept(&app, socket).await {
+                    log::warn!("a socket for the page is no use: {error}; frames go on");
+                }
+            });
         }
+        tokio::spawn(async move { app.sample().await });
+        stopping.wait().await;
     }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.board.close();
-        // The thread may have ended before.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let (Some(thread), end) = (self.thread.take(), Instant::now() + GRACE) else { return };
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if thread.is_finished() {
-            // A panic of it has been printed.
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(app: &Arc<App>, sockets: Vec<Socket>, stopped: oneshot::Receiver<()>) {
-    for socket in sockets {
-        let app = Arc::clone(app);
-        tokio::spawn(async move {
-            if let Err(error) = accept(&app, socket).await {
-                log::warn!("a socket for the page is no use: {error}; frames go on");
-            }
-        });
-    }
-    let sampling = Arc::clone(app);
-    tokio::spawn(async move { sampling.sample().await });
-    // An error means that whoever could ask for the end is gone, which is the same.
-    let _ = stopped.await;
 }
 
 /// Takes connections for ever.

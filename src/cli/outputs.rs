@@ -1,0 +1,90 @@
+//! From settings to what is told to other programs while a run goes on.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::error::Result;
+use crate::operator::{Board, EventsSocket, Facts, Feed, Lines};
+use crate::pipeline::{Observer, Pipeline};
+
+/// Everything that tells, until it is dropped.
+#[derive(Default)]
+pub struct Outputs(Vec<Box<dyn Any>>);
+
+/// Starts what `settings` ask for and gives `pipeline` the observers that feed it. Where the run is `guarded`, nobody can go below the
+/// threshold that a promise rests on.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`] where a secret cannot be read, or a network could reach the page and there is no token.
+pub fn start(pipeline: &mut Pipeline, settings: &Settings, facts: Facts, guarded: bool) -> Result<Outputs> {
+    warn_of_missing(settings);
+    let board = Arc::new(Board::new(facts));
+    let (lines, subscribe) = Lines::new(Arc::clone(&board));
+    let mut observers: Vec<Box<dyn Observer>> = Vec::new();
+    let mut outputs = Outputs::default();
+
+    #[cfg(any(feature = "web", feature = "mqtt"))]
+    {
+        let tasks = tasks(&board, settings, &subscribe)?;
+        if let Some((stopper, tasks)) = tasks {
+            let host = crate::operator::host::Host::start(Arc::clone(&board), stopper, tasks);
+            outputs.keep(host);
+        }
+    }
+    #[cfg(feature = "webhook")]
+    if let Some((webhook, labels)) = crate::operator::webhook::Webhook::start(&board, &settings.webhook)? {
+        outputs.keep(Some(webhook));
+        observers.push(labels);
+    }
+    if let Some(path) = &settings.events.socket {
+        outputs.keep(EventsSocket::start(Arc::clone(&board), path, subscribe));
+    }
+    if !outputs.0.is_empty() {
+        observers.push(Box::new(lines));
+        // The last word on thresholds is the operator's.
+        observers.push(Box::new(Feed::new(board, guarded)));
+        pipeline.observers.append(&mut observers);
+    }
+    Ok(outputs)
+}
+
+impl Outputs {
+    fn keep<T: Any>(&mut self, output: Option<T>) {
+        self.0.extend(output.map(|output| Box::new(output) as Box<dyn Any>));
+    }
+}
+
+#[cfg(any(feature = "web", feature = "mqtt"))]
+type Tasks = (crate::operator::host::Stopper, Vec<crate::operator::host::Task>);
+
+/// What shares one thread; `None` where nothing does.
+#[cfg(any(feature = "web", feature = "mqtt"))]
+#[cfg_attr(not(feature = "mqtt"), allow(unused_variables, reason = "only MQTT subscribes"))]
+fn tasks(board: &Arc<Board>, settings: &Settings, subscribe: &crate::operator::Subscribe) -> Result<Option<Tasks>> {
+    let (stopper, stopping) = crate::operator::host::stop();
+    let mut tasks = Vec::new();
+    #[cfg(feature = "web")]
+    if settings.web.enabled {
+        tasks.extend(crate::operator::web::start(Arc::clone(board), &settings.web, stopping.clone())?);
+    }
+    #[cfg(feature = "mqtt")]
+    {
+        let place = (super::serve::state_folder(), subscribe);
+        tasks.extend(crate::operator::mqtt::start(Arc::clone(board), &settings.mqtt, place, stopping)?);
+    }
+    Ok((!tasks.is_empty()).then_some((stopper, tasks)))
+}
+
+/// Says what is configured and not built in.
+fn warn_of_missing(settings: &Settings) {
+    let missing = [
+        ("mqtt.broker", settings.mqtt.broker.is_some(), cfg!(feature = "mqtt"), "mqtt"),
+        ("webhook.url", settings.webhook.url.is_some(), cfg!(feature = "webhook"), "webhook"),
+    ];
+    for (key, wanted, built, feature) in missing {
+        if wanted && !built {
+            log::warn!("{key} has no effect: this cfvit was built without its feature {feature}");
+        }
+    }
+}
