@@ -19,6 +19,9 @@ use crate::config::WebSettings;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+#[cfg(feature = "web")]
+use crate::examples::Shelf;
+use crate::examples::Writer;
 use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
@@ -147,8 +150,14 @@ pub fn run(args: Args) -> Result<()> {
         pipeline.observers.push(Box::new(guard));
         keeper
     });
+    let serve::Examples { shelf, picker, writer } = common.examples(&settings);
+    if let Some(picker) = picker {
+        pipeline.observers.push(Box::new(picker));
+    }
     #[cfg(feature = "web")]
-    let web = (settings.web.clone(), common.facts(&pipeline));
+    let web = (settings.web.clone(), common.facts(&pipeline), shelf);
+    #[cfg(not(feature = "web"))]
+    drop(shelf);
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
     let (control, controlled) = control();
@@ -161,6 +170,7 @@ pub fn run(args: Args) -> Result<()> {
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     keeper.into_iter().for_each(Keeper::finish);
+    writer.into_iter().for_each(Writer::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
         true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),
@@ -224,13 +234,15 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
 #[cfg(feature = "web")]
 fn operated(
     mut pipeline: Pipeline,
-    (settings, facts): &(WebSettings, Facts),
+    (settings, facts, examples): &(WebSettings, Facts, Option<Arc<Shelf>>),
     guarded: bool,
 ) -> Result<(Pipeline, Option<Web>)> {
     if !settings.enabled {
         return Ok((pipeline, None));
     }
-    let board = Arc::new(Board::new(facts.clone()));
+    let mut board = Board::new(facts.clone());
+    board.examples.clone_from(examples);
+    let board = Arc::new(board);
     let web = web::start(Arc::clone(&board), settings)?;
     if web.is_some() {
         pipeline.observers.push(Box::new(Feed::new(board, guarded)));

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::{
-    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
-    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
+    AuditSettings, Auto, CalibrationSettings, CameraSettings, Cameras, CollectSettings, GateSettings, LEVELS,
+    LogSettings, MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
+    StateFolder, WebSettings,
 };
 use crate::calibrate::Budget;
 use crate::calibrate::cost::Unit;
@@ -36,6 +37,7 @@ struct File {
     audit: Audit,
     calibration: Calibration,
     web: Web,
+    collect: Collect,
     log: Log,
 }
 
@@ -110,7 +112,21 @@ struct Web {
     enabled: Key,
     listen: Key,
     token_file: Key,
+    view_token_file: Key,
     hosts: Key,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [collect]")]
+struct Collect {
+    auto: Key,
+    band: Key,
+    probability: Key,
+    interval_s: Key,
+    folder: Key,
+    max_mib: Key,
+    max_files: Key,
+    min_free_mib: Key,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,6 +149,7 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         audit: source.audit(&file.audit)?,
         calibration: source.calibration(&file.calibration)?,
         web: source.web(&file.web)?,
+        collect: source.collect(&file.collect)?,
         log: source.log(&file.log)?,
     })
 }
@@ -206,13 +223,7 @@ impl Source<'_> {
 
     fn audit(&self, raw: &Audit) -> Result<AuditSettings> {
         let default = AuditSettings::default();
-        let folder = self.key("audit.folder", &raw.folder, "a folder, \"service\" or \"none\"", |value| {
-            text(value).map(|path| match path {
-                "service" => AuditFolder::Service,
-                "none" => AuditFolder::Nowhere,
-                path => AuditFolder::At(PathBuf::from(path)),
-            })
-        })?;
+        let folder = self.key("audit.folder", &raw.folder, FOLDERS, folder)?;
         let slot = self.key("audit.slot_s", &raw.slot_s, "seconds from 0.01 to 86400, or \"off\"", |value| {
             or_word(value, "off", |value| number(value, 0.01..=86_400.0))
         })?;
@@ -330,12 +341,50 @@ impl Source<'_> {
         let token_file = self.key("web.token_file", &raw.token_file, "a file, or \"none\"", |value| {
             text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
         })?;
+        let view_token_file =
+            self.key("web.view_token_file", &raw.view_token_file, "a file, or \"none\"", |value| {
+                text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
+            })?;
         let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
         Ok(WebSettings {
             enabled: enabled.unwrap_or(default.enabled),
             listen: listen.unwrap_or(default.listen),
             token_file: token_file.flatten(),
+            view_token_file: view_token_file.flatten(),
             hosts: hosts.unwrap_or_default(),
+        })
+    }
+
+    fn collect(&self, raw: &Collect) -> Result<CollectSettings> {
+        let default = CollectSettings::default();
+        let words = "\"off\", \"disagree\", \"unsure\" or \"random\"";
+        let auto = self.key("collect.auto", &raw.auto, words, |value| {
+            Auto::WORDS.iter().find(|(word, _)| value.as_str() == Some(word)).map(|&(_, auto)| auto)
+        })?;
+        let bands = "two numbers from 0 to 1, the lower one first, as [0.3, 0.6]";
+        let band = self.key("collect.band", &raw.band, bands, band)?;
+        let probabilities = "a number from 0 to 1";
+        let probability =
+            self.key("collect.probability", &raw.probability, probabilities, |value| number(value, 0.0..=1.0))?;
+        let interval = self.key("collect.interval_s", &raw.interval_s, "seconds from 0.1 to 86400", |value| {
+            number(value, 0.1..=86_400.0)
+        })?;
+        let folder = self.key("collect.folder", &raw.folder, FOLDERS, folder)?;
+        let millions = "a whole number from 1 to 1000000";
+        let max_mib = self.key("collect.max_mib", &raw.max_mib, millions, |value| whole(value, 1..=1_000_000))?;
+        let max_files = self.key("collect.max_files", &raw.max_files, millions, |value| whole(value, 1..=1_000_000))?;
+        let free = "a whole number from 0 to 1000000";
+        let min_free =
+            self.key("collect.min_free_mib", &raw.min_free_mib, free, |value| whole(value, 0..=1_000_000))?;
+        Ok(CollectSettings {
+            auto: auto.unwrap_or(default.auto),
+            band: band.unwrap_or(default.band),
+            probability: probability.unwrap_or(default.probability),
+            interval_s: interval.unwrap_or(default.interval_s),
+            folder: folder.unwrap_or(default.folder),
+            max_mib: max_mib.unwrap_or(default.max_mib),
+            max_files: max_files.unwrap_or(default.max_files),
+            min_free_mib: min_free.unwrap_or(default.min_free_mib),
         })
     }
 
@@ -405,6 +454,24 @@ fn whole(value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
 /// Up to 2, so that 60 for 60 % is an error and not a camera that always refines.
 fn threshold(value: &Value) -> Option<f32> {
     number(value, 0.0..=2.0).map(|threshold| threshold as f32)
+}
+
+/// What [`folder`] reads.
+const FOLDERS: &str = "a folder, \"service\" or \"none\"";
+
+fn folder(value: &Value) -> Option<StateFolder> {
+    text(value).map(|path| match path {
+        "service" => StateFolder::Service,
+        "none" => StateFolder::Nowhere,
+        path => StateFolder::At(PathBuf::from(path)),
+    })
+}
+
+/// The lower bound first.
+fn band(value: &Value) -> Option<(f64, f64)> {
+    let [low, high] = value.as_array()?.as_slice() else { return None };
+    let (low, high) = (number(low, 0.0..=1.0)?, number(high, 0.0..=1.0)?);
+    (low <= high).then_some((low, high))
 }
 
 /// Names or addresses as browsers send them; an IPv6 address stands in brackets.

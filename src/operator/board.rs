@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::histogram::Histogram;
 use super::pictures::{Easel, Studio};
+use crate::examples::Shelf;
 use crate::frame::{Stage, Timing};
 use crate::pipeline::View;
 use crate::smoothing::Smooth;
@@ -23,6 +24,10 @@ pub struct Facts {
     pub grid: usize,
     /// The share of the picture's shorter side that the network sees.
     pub crop: f64,
+    /// Top-1 in percent over the share of fine, as the model's makers measured them, ascending; empty where they do not tell.
+    pub accuracy: Vec<(f64, f64)>,
+    /// What its certificate promises, if it has one.
+    pub promise: Option<String>,
 }
 
 /// One decision with all that is shown of it.
@@ -72,6 +77,8 @@ pub struct Board {
     pub steps: [Histogram; STEPS.len()],
     /// Who encodes pictures.
     pub studio: Studio,
+    /// Where examples are put, if anywhere.
+    pub examples: Option<Arc<Shelf>>,
     channels: Mutex<Vec<Arc<Channel>>>,
     view: OnceLock<View>,
     closed: AtomicBool,
@@ -124,6 +131,7 @@ impl Board {
             started: SystemTime::now(),
             steps: STEPS.map(|_| Histogram::new(Histogram::SECONDS)),
             studio: Studio::default(),
+            examples: None,
             channels: Mutex::default(),
             view: OnceLock::new(),
             closed: AtomicBool::new(false),

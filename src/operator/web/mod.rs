@@ -13,6 +13,7 @@
 //! | `POST /api/login` | `{"token": "…"}`; a cookie for twelve hours |
 
 mod access;
+mod examples;
 mod json;
 mod listen;
 mod page;
