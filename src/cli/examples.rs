@@ -21,6 +21,7 @@ const SERVICE: &str = "/var/lib/cfvit/examples";
 /// The service keeps pictures by itself where [collect] in its configuration says so, and any that somebody keeps on its page:
 /// DIR/inbox holds those without a label, DIR/train/CLASS and DIR/val/CLASS the labelled ones, one ten-minute block of five for validation.
 /// CLASS is the label's id. Beside each picture a .json says what was decided, how surely, and by which model.
+/// What the service keeps belongs to its user: `sudo -u cfvit cfvit examples ...`, or it could not write to folders made here.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cfvit examples list\n  cfvit examples label --class n03028079 20261125T031344.123Z-door-4711\n  \

@@ -3,6 +3,7 @@
 
 mod read;
 mod show;
+mod value;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
