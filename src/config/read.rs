@@ -10,8 +10,7 @@ use toml::{Spanned, Value};
 use super::value::{FOLDERS, band, budget, folder, found, hosts, level, number, or_word, text, threshold, whole};
 use super::{
     AuditSettings, Auto, CalibrationSettings, CameraSettings, Cameras, CollectSettings, GateSettings, LogSettings,
-    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, StateFolder,
-    WebSettings,
+    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
 };
 use crate::capture::Options;
 use crate::engine::Backend;
