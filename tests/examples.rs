@@ -24,7 +24,7 @@ fn works(args: &[&str]) -> String {
 /// Blocks of light and dark: a small hash says where.
 fn picture(number: usize, path: &Path) {
     let hash = |x: u32, y: u32| {
-        (u64::from(x / 32) * 73_856_093 ^ u64::from(y / 30) * 19_349_663 ^ number as u64 * 83_492_791)
+        ((u64::from(x / 32) * 73_856_093) ^ (u64::from(y / 30) * 19_349_663) ^ (number as u64 * 83_492_791))
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             >> 40
     };
