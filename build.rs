@@ -6,10 +6,41 @@
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(shim, values(\"8\", \"10\", \"11\", \"rtx\"))");
     println!("cargo::rerun-if-changed=build.rs");
+    revision();
     #[cfg(feature = "tensorrt")]
     if let Err(message) = shim::compile() {
         println!("cargo::error={message}");
     }
+}
+
+/// Hands the commit to the program as `CFVIT_REVISION`: what the variable of that name says, else, in release builds, what git does, else
+/// nothing (a commit is no reason to compile a debug build anew). A tree without git, or inside another project's, builds as well.
+fn revision() {
+    println!("cargo::rerun-if-env-changed=CFVIT_REVISION");
+    let said = std::env::var("CFVIT_REVISION").ok().filter(|said| !said.trim().is_empty());
+    let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let revision = said.or_else(|| release.then(from_git).flatten()).unwrap_or_default();
+    // What is not a plain word is no revision: it ends up in labels and pages.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-._".contains(c);
+    let revision: String = revision.trim().chars().take(64).collect();
+    println!("cargo::rustc-env=CFVIT_REVISION={}", if revision.chars().all(plain) { &revision } else { "" });
+}
+
+/// The commit of this tree, where it is the root of a git checkout.
+fn from_git() -> Option<String> {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").map(std::path::PathBuf::from)?;
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").arg("-C").arg(&root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if std::path::Path::new(&git(&["rev-parse", "--show-toplevel"])?).canonicalize().ok()?
+        != root.canonicalize().ok()?
+    {
+        return None;
+    }
+    // The file that changes with every commit, on any branch.
+    println!("cargo::rerun-if-changed={}", root.join(git(&["rev-parse", "--git-path", "logs/HEAD"])?).display());
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 #[cfg(feature = "tensorrt")]

@@ -25,8 +25,6 @@ pub mod cascade;
 pub mod preprocess;
 pub mod smoothing;
 
-pub mod eval;
-
 pub mod capture;
 pub mod power;
 pub mod report;
@@ -35,6 +33,8 @@ pub mod bench;
 pub mod build;
 pub mod calibrate;
 pub mod doctor;
+pub mod eval;
+pub mod html;
 pub mod plot;
 
 pub mod config;
@@ -49,3 +49,8 @@ pub mod service;
 pub mod operator;
 
 pub mod cli;
+
+/// The commit that the program was built from; `None` where the build could not tell.
+pub fn revision() -> Option<&'static str> {
+    option_env!("CFVIT_REVISION").filter(|revision| !revision.is_empty())
+}

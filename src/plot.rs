@@ -128,8 +128,29 @@ fn escaped(text: &str) -> String {
 }
 
 impl Plot {
-    /// The plot as an SVG document.
+    /// The plot as an SVG document: black on white.
     pub fn to_svg(&self) -> String {
+        let title = escaped(&self.title);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
+             <title>{title}</title>\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
+             <style>text {{ fill: black; stroke: white; stroke-width: 3; paint-order: stroke }} .ink {{ fill: black }} \
+             .paper {{ fill: white }} .grid {{ stroke: #ddd }}</style>\n{}</svg>\n",
+            self.body()
+        )
+    }
+
+    /// The plot as an element of an HTML page, without a style of its own: the page says what `.ink`, `.paper`, `.grid` and `text` in it look
+    /// like, and with `color` what the lines do.
+    pub fn to_inline_svg(&self) -> String {
+        let title = escaped(&self.title);
+        format!(
+            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n{}</svg>\n",
+            self.body()
+        )
+    }
+
+    fn body(&self) -> String {
         let points = || {
             let lines = self.lines.iter().flat_map(|line| line.points.iter().copied());
             lines.chain(self.marks.iter().map(|mark| mark.at))
@@ -138,7 +159,14 @@ impl Plot {
         let level = self.level.as_ref().map(|level| level.0);
         let y = Axis::new(points().map(|p| p.1).chain(level), BOTTOM, TOP);
         let mut svg = String::new();
-        svg.push_str(&self.head());
+        put(
+            &mut svg,
+            format_args!(
+                "<g font-family=\"sans-serif\" font-size=\"12\" fill=\"none\" stroke=\"currentColor\" stroke-width=\"1\">\n\
+                 <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{}</text>",
+                escaped(&self.title)
+            ),
+        );
         self.frame(&mut svg, &x, &y);
         if let Some((height, text)) = &self.level {
             let place = y.place(*height);
@@ -162,7 +190,7 @@ impl Plot {
                 marked(&mut svg, mark, (x.place(mark.at.0), y.place(mark.at.1)));
             }
         }
-        svg.push_str("</g>\n</svg>\n");
+        svg.push_str("</g>\n");
         svg
     }
 
@@ -174,21 +202,10 @@ impl Plot {
         files::write_atomic(path, self.to_svg().as_bytes())
     }
 
-    fn head(&self) -> String {
-        let title = escaped(&self.title);
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">\n\
-             <title>{title}</title>\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>\n\
-             <g font-family=\"sans-serif\" font-size=\"12\" fill=\"none\" stroke=\"black\" stroke-width=\"1\">\n\
-             <style>text {{ fill: black; stroke: white; stroke-width: 3; paint-order: stroke }}</style>\n\
-             <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{title}</text>\n"
-        )
-    }
-
     fn frame(&self, svg: &mut String, x: &Axis, y: &Axis) {
         for (value, text) in x.ticks() {
             let place = x.place(value);
-            put(svg, format_args!("<path d=\"M{place:.2} {TOP}V{BOTTOM}\" stroke=\"#ddd\"/>"));
+            put(svg, format_args!("<path d=\"M{place:.2} {TOP}V{BOTTOM}\" class=\"grid\"/>"));
             put(
                 svg,
                 format_args!("<text x=\"{place:.2}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", BOTTOM + 18.0),
@@ -196,7 +213,7 @@ impl Plot {
         }
         for (value, text) in y.ticks() {
             let place = y.place(value);
-            put(svg, format_args!("<path d=\"M{LEFT} {place:.2}H{RIGHT}\" stroke=\"#ddd\"/>"));
+            put(svg, format_args!("<path d=\"M{LEFT} {place:.2}H{RIGHT}\" class=\"grid\"/>"));
             put(
                 svg,
                 format_args!("<text x=\"{}\" y=\"{:.2}\" text-anchor=\"end\">{text}</text>", LEFT - 8.0, place + 4.0),
@@ -252,20 +269,20 @@ fn polyline(svg: &mut String, line: &Line, dashes: &str, x: &Axis, y: &Axis) {
 /// The point and its text: above it and to the left, where rising curves leave room; to the right where the frame is in the way.
 fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
     match mark.shape {
-        Shape::Dot => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" fill=\"black\"/>")),
-        Shape::Circle => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" fill=\"white\"/>")),
+        Shape::Dot => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" class=\"ink\"/>")),
+        Shape::Circle => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" class=\"paper\"/>")),
         Shape::Square => {
             put(
                 svg,
                 format_args!(
-                    "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"9\" height=\"9\" fill=\"white\"/>",
+                    "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"9\" height=\"9\" class=\"paper\"/>",
                     x - 4.5,
                     y - 4.5
                 ),
             );
         }
         Shape::Triangle => {
-            put(svg, format_args!("<path d=\"M{x:.2} {:.2}l5.5 9.5h-11z\" fill=\"white\"/>", y - 6.0));
+            put(svg, format_args!("<path d=\"M{x:.2} {:.2}l5.5 9.5h-11z\" class=\"paper\"/>", y - 6.0));
         }
     }
     let fits = x - 4.0 - CHARACTER * mark.text.chars().count() as f64 >= LEFT;

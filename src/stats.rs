@@ -1,9 +1,9 @@
 //! Statistics of measurements: pure functions.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a set of times is spread. All in the unit of the values, milliseconds here, but for `runs` and `cv_percent`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Summary {
     /// How many values.
     pub runs: usize,
@@ -45,6 +45,17 @@ impl Summary {
             cv_percent: if mean > 0.0 { 100.0 * deviation / mean } else { 0.0 },
         })
     }
+
+    /// The mean with Student's 95 % interval, as if the values were independent; `None` for fewer than two values.
+    pub fn interval(&self) -> Option<Interval> {
+        let half = (self.runs >= 2).then(|| student_95(self.runs - 1) * self.mean_variance().sqrt())?;
+        Some(Interval { mean: self.mean, low: self.mean - half, high: self.mean + half })
+    }
+
+    /// The variance of the mean: its standard error squared.
+    fn mean_variance(&self) -> f64 {
+        (self.cv_percent / 100.0 * self.mean).powi(2) / self.runs.max(1) as f64
+    }
 }
 
 /// The percentile of ascending values by nearest rank: the smallest value that at least `percent` of all do not exceed. Always one of
@@ -56,7 +67,7 @@ pub fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
 }
 
 /// A mean difference with its 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Interval {
     /// The mean.
     pub mean: f64,
@@ -79,6 +90,45 @@ pub fn paired_difference(a: &[f64], b: &[f64]) -> Option<Interval> {
     Some(Interval { mean, low: mean - half, high: mean + half })
 }
 
+/// The difference of two means, `a − b`, of values that were not measured together, with Welch's 95 % interval. `None` for fewer than two
+/// values of either.
+pub fn difference(a: &Summary, b: &Summary) -> Option<Interval> {
+    if a.runs < 2 || b.runs < 2 {
+        return None;
+    }
+    let (of_a, of_b) = (a.mean_variance(), b.mean_variance());
+    let sum = of_a + of_b;
+    // Welch and Satterthwaite: between the smaller number of degrees and the sum of both.
+    let degrees = sum.powi(2) / (of_a.powi(2) / (a.runs - 1) as f64 + of_b.powi(2) / (b.runs - 1) as f64);
+    let degrees = if degrees.is_finite() { degrees as usize } else { a.runs + b.runs - 2 };
+    let (mean, half) = (a.mean - b.mean, student_95(degrees.max(1)) * sum.sqrt());
+    Some(Interval { mean, low: mean - half, high: mean + half })
+}
+
+/// A share with Wilson's 95 % interval for `successes` of `n` independent trials (E. B. Wilson, 1927), 0 to 1. `None` without a trial.
+pub fn share(successes: f64, n: usize) -> Option<Interval> {
+    if n == 0 {
+        return None;
+    }
+    let (n, p) = (n as f64, (successes / n as f64).clamp(0.0, 1.0));
+    let shrink = 1.0 + Z_95 * Z_95 / n;
+    let centre = (p + Z_95 * Z_95 / (2.0 * n)) / shrink;
+    let half = Z_95 / shrink * (p * (1.0 - p) / n + Z_95 * Z_95 / (4.0 * n * n)).sqrt();
+    Some(Interval { mean: p, low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) })
+}
+
+/// The difference `a − b` of two shares of different trials, with Newcombe's 95 % interval (R. G. Newcombe, 1998, method 10), from their
+/// [`share`]s.
+pub fn share_difference(a: &Interval, b: &Interval) -> Interval {
+    let mean = a.mean - b.mean;
+    let below = ((a.mean - a.low).powi(2) + (b.high - b.mean).powi(2)).sqrt();
+    let above = ((a.high - a.mean).powi(2) + (b.mean - b.low).powi(2)).sqrt();
+    Interval { mean, low: mean - below, high: mean + above }
+}
+
+/// The two-sided 95 % quantile of the normal distribution.
+const Z_95: f64 = 1.959_964;
+
 /// The two-sided 95 % quantile of Student's t distribution with `degrees` (at least 1) of freedom: a table for few, the Cornish-Fisher
 /// expansion around the normal quantile for more (right to three decimals).
 pub fn student_95(degrees: usize) -> f64 {
@@ -86,7 +136,7 @@ pub fn student_95(degrees: usize) -> f64 {
     if let Some(&quantile) = FEW.get(degrees.max(1) - 1) {
         return quantile;
     }
-    let (z, v) = (1.959_964_f64, degrees as f64);
+    let (z, v) = (Z_95, degrees as f64);
     let first = (z.powi(3) + z) / 4.0;
     let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
     let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
@@ -160,6 +210,39 @@ mod tests {
         let interval = paired_difference(&[1.0, 2.0, 3.0], &[0.0; 3]).unwrap();
         assert!((interval.high - (2.0 + 4.303 / 3f64.sqrt())).abs() < 1e-9);
         assert_eq!(paired_difference(&[1.0], &[0.0]), None);
+    }
+
+    #[test]
+    fn shares_have_wilsons_and_their_differences_newcombes_interval() {
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 5e-4, "{found} {expected}");
+        // The worked example of the cited paper: 56 of 70 and 48 of 80.
+        let (a, b) = (share(56.0, 70).unwrap(), share(48.0, 80).unwrap());
+        near(a.low, 0.6918);
+        near(a.high, 0.8769);
+        let difference = share_difference(&a, &b);
+        near(difference.mean, 0.2);
+        near(difference.low, 0.0524);
+        near(difference.high, 0.3339);
+        assert_eq!(share(0.0, 0), None);
+        let (none, all) = (share(0.0, 10).unwrap(), share(10.0, 10).unwrap());
+        assert!(none.low == 0.0 && none.high > 0.2 && all.high == 1.0 && all.low < 0.8, "{none:?} {all:?}");
+    }
+
+    #[test]
+    fn means_of_different_runs_differ_within_welchs_interval() {
+        let of = |values: &[f64]| Summary::of(values).unwrap();
+        let (a, b) = (of(&[1.0, 2.0, 3.0]), of(&[2.0, 4.0, 6.0, 8.0]));
+        // Variances 1 and 20/3, so se² = 1/3 + 5/3 and 4 / ((1/3)²/2 + (5/3)²/3) = 4.08 degrees: t is 2.776.
+        let found = difference(&b, &a).unwrap();
+        assert!(
+            (found.mean - 3.0).abs() < 1e-9 && (found.high - (3.0 + 2.776 * 2f64.sqrt())).abs() < 1e-9,
+            "{found:?}"
+        );
+        assert_eq!(difference(&of(&[1.0]), &a), None);
+        let same = difference(&of(&[2.0, 2.0]), &of(&[1.0, 1.0])).unwrap();
+        assert_eq!((same.low, same.high), (1.0, 1.0), "nothing scatters");
+        let interval = a.interval().unwrap();
+        assert!((interval.high - (2.0 + 4.303 / 3f64.sqrt())).abs() < 1e-9, "{interval:?}");
     }
 
     proptest! {

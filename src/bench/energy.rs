@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::measure::Runner;
 use super::schedule::{Baseline, Random, order};
-use super::stats::{mean, paired_difference};
+use super::stats::{Summary, mean, paired_difference};
 use super::verdict::Saving;
 use crate::clock::{Stop, System};
 use crate::error::Result;
@@ -14,16 +14,19 @@ use crate::frame::Picture;
 use crate::power::{Meter, Monitor};
 
 /// What a baseline draws.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Draw {
     /// Mean power, in milliwatts.
     pub mean_mw: f64,
     /// Energy of one frame, in millijoules, the machine's idle power included.
     pub mj_per_frame: f64,
+    /// Half the width of its 95 % interval, in millijoules, blocks being the unit; `null` for fewer than two blocks.
+    #[serde(default)]
+    pub mj_half: Option<f64>,
 }
 
 /// The energy of all baselines.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Energy {
     /// The meter.
     pub meter: String,
@@ -105,7 +108,11 @@ fn alternate(runner: &mut Runner, pictures: &[Picture], monitor: &Monitor, block
             }
         }
         let energy = monitor.close_window(Instant::now());
-        let draw = |e: crate::power::Energy| Draw { mean_mw: e.mean_mw, mj_per_frame: e.energy_mj / f64::from(frames) };
+        let draw = |e: crate::power::Energy| Draw {
+            mean_mw: e.mean_mw,
+            mj_per_frame: e.energy_mj / f64::from(frames),
+            mj_half: None,
+        };
         measured[baseline as usize].push(energy.map(draw));
     }
     Ok(measured)
@@ -116,7 +123,11 @@ fn summarise(meter: String, draws: &[Vec<Draw>]) -> Option<Energy> {
     let [full, coarse, fine, adaptive] = draws else { return None };
     let power = |draws: &[Draw]| mean(&draws.iter().map(|draw| draw.mean_mw).collect::<Vec<_>>());
     let energies = |draws: &[Draw]| draws.iter().map(|draw| draw.mj_per_frame).collect::<Vec<_>>();
-    let draw = |draws: &[Draw]| Some(Draw { mean_mw: power(draws)?, mj_per_frame: mean(&energies(draws))? });
+    let draw = |draws: &[Draw]| {
+        let of_blocks = Summary::of(&energies(draws))?;
+        let mj_half = of_blocks.interval().map(|interval| interval.high - interval.mean);
+        Some(Draw { mean_mw: power(draws)?, mj_per_frame: of_blocks.mean, mj_half })
+    };
     let saving = paired_difference(&energies(full), &energies(adaptive));
     Some(Energy {
         meter,

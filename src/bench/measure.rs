@@ -180,16 +180,17 @@ impl<'a> Series<'a> {
         Ok((series, expected.max(plan.min_runs)))
     }
 
-    /// Measures until the plan is fulfilled.
+    /// Measures until the plan is fulfilled. `between` is called with the samples after each round, outside of every time.
     ///
     /// # Errors
     /// As [`Runner::frame`].
-    pub fn run(mut self, expected: usize, plan: &Plan) -> Result<Samples> {
+    pub fn run(mut self, expected: usize, plan: &Plan, between: &mut dyn FnMut(&Samples)) -> Result<Samples> {
         let mut samples = Samples::with_capacity(expected);
         let start = Instant::now();
         self.pacer = plan.paced_fps.map(|fps| Pacer::new(fps, start));
         while samples.rounds() < plan.min_runs || start.elapsed().as_secs_f64() < plan.seconds {
             self.round(samples.rounds(), &mut samples)?;
+            between(&samples);
         }
         samples.late = self.pacer.map_or(0, |pacer| pacer.late());
         Ok(samples)

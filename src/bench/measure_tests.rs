@@ -97,7 +97,7 @@ fn a_series_has_every_baseline_in_every_round() {
     let (series, expected) = Series::warmed_up(&mut runner, &pictures, &plan(25)).unwrap();
     assert!(expected >= 25);
     log.lock().unwrap().clear();
-    let samples = series.run(expected, &plan(25)).unwrap();
+    let samples = series.run(expected, &plan(25), &mut |_| ()).unwrap();
     assert_eq!(samples.rounds(), 25);
     assert!(samples.frames.iter().all(|times| times.len() == 25));
     assert_eq!((samples.steps.len(), samples.full.len()), (25, 25));
@@ -116,7 +116,7 @@ fn a_series_lasts_as_long_as_asked_and_paced_frames_wait() {
     let paced = Plan { seconds: 0.2, paced_fps: Some(100.0), ..plan(2) };
     let (series, expected) = Series::warmed_up(&mut runner, &pictures, &paced).unwrap();
     let start = Instant::now();
-    let samples = series.run(expected, &paced).unwrap();
+    let samples = series.run(expected, &paced, &mut |_| ()).unwrap();
     assert!(start.elapsed() >= Duration::from_millis(200));
     // Four frames a round, 10 ms apart: a schedule that did not wait would run thousands.
     assert!(samples.rounds() <= 1 + start.elapsed().as_millis() as usize / 40 + 1, "{}", samples.rounds());

@@ -7,10 +7,12 @@
 pub mod energy;
 pub mod measure;
 pub mod peak;
+pub mod percentiles;
 pub mod report;
 pub mod schedule;
 pub mod synthetic;
 pub mod verdict;
+pub mod windows;
 
 pub use crate::{machine, stats};
 

@@ -3,24 +3,32 @@
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::energy::{Draw, Energy};
 use super::machine::{Change, Memory, State};
 use super::measure::Samples;
+use super::percentiles::Percentiles;
 use super::schedule::Baseline;
 use super::stats::{Summary, mean, paired_difference};
 use super::verdict::{Saving, Verdict, break_even, sentence};
+use super::windows::Window;
 use crate::model::{Geometry, Macs};
 
 /// Version of the JSON keys; a change of meaning raises it.
 pub const SCHEMA: u32 = 1;
 
 /// Under which conditions was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Conditions {
     /// The program and its version.
     pub program: String,
+    /// The commit that it was built from; `null` where that is not known.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// The release of the Linux kernel.
+    #[serde(default)]
+    pub kernel: Option<String>,
     /// When the measurement ended (RFC 3339).
     pub time: String,
     /// The command line that measures again.
@@ -52,7 +60,7 @@ pub struct Conditions {
 }
 
 /// Times of the steps, in milliseconds: those of fine-always frames, and the static baseline's pass.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Steps {
     /// Reading and decoding a file, before the measurement; `null` for synthetic pictures.
     pub decode: Option<Summary>,
@@ -73,7 +81,7 @@ pub struct Steps {
 }
 
 /// Times of the passes on the device, in milliseconds: without copies, launches and waiting on the host.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeviceSteps {
     /// The coarse pass.
     pub coarse: Summary,
@@ -84,7 +92,7 @@ pub struct DeviceSteps {
 }
 
 /// Times of whole frames, from the decoded picture to the decision, in milliseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Frames {
     /// Preprocessing of the fine tensor, one full-resolution pass.
     pub r#static: Summary,
@@ -96,8 +104,26 @@ pub struct Frames {
     pub adaptive: Summary,
 }
 
+impl Frames {
+    /// The times of a series; `None` where it has no round.
+    pub fn of(samples: &Samples) -> Option<Self> {
+        let [full, coarse, fine, adaptive] = &samples.frames;
+        Some(Self {
+            r#static: Summary::of(full)?,
+            coarse_only: Summary::of(coarse)?,
+            fine_always: Summary::of(fine)?,
+            adaptive: Summary::of(adaptive)?,
+        })
+    }
+
+    /// All, as [`Baseline::ALL`] orders them.
+    pub fn all(&self) -> [&Summary; 4] {
+        [&self.r#static, &self.coarse_only, &self.fine_always, &self.adaptive]
+    }
+}
+
 /// The arithmetic of one pass.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Arithmetic {
     /// Multiply-accumulates as the paper counts.
     pub paper_macs: u64,
@@ -110,7 +136,7 @@ pub struct Arithmetic {
 }
 
 /// The arithmetic of all passes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Compute {
     /// 10^9 floating-point operations a second that all threads reach with multiply-adds alone: the better of a measurement before
     /// and one after.
@@ -124,7 +150,7 @@ pub struct Compute {
 }
 
 /// What the adaptive path saves against static.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Savings {
     /// In milliseconds.
     pub latency_ms: Saving,
@@ -133,7 +159,7 @@ pub struct Savings {
 }
 
 /// The machine around the series.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Machine {
     /// Before the series.
     pub before: State,
@@ -146,7 +172,7 @@ pub struct Machine {
 }
 
 /// Everything; the JSON file.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -158,6 +184,12 @@ pub struct Report {
     pub steps_ms: Steps,
     /// Milliseconds by baseline.
     pub frames_ms: Frames,
+    /// The distribution behind `frames_ms`; `null` in files of versions that did not keep it.
+    #[serde(default)]
+    pub percentiles_ms: Option<Percentiles>,
+    /// The machine while the series ran, about second by second.
+    #[serde(default)]
+    pub windows: Vec<Window>,
     /// Work and rates.
     pub compute: Compute,
     /// Energy; `null` where it was not measured.
@@ -196,20 +228,18 @@ pub struct Measured {
     pub energy: Option<Energy>,
     /// The machine.
     pub machine: Machine,
+    /// The machine while the series ran.
+    pub windows: Vec<Window>,
 }
 
 impl Report {
     /// The report on `measured`; `None` for fewer than two rounds, which tell nothing.
     pub fn new(measured: Measured) -> Option<Self> {
-        let Measured { conditions, decode_ms, samples, geometry, executed, peak_gflops, energy, machine } = measured;
+        let Measured { conditions, decode_ms, samples, geometry, executed, peak_gflops, energy, machine, windows } =
+            measured;
         let steps_ms = steps(&samples, &decode_ms)?;
-        let [full, coarse, fine, adaptive] = &samples.frames;
-        let frames_ms = Frames {
-            r#static: Summary::of(full)?,
-            coarse_only: Summary::of(coarse)?,
-            fine_always: Summary::of(fine)?,
-            adaptive: Summary::of(adaptive)?,
-        };
+        let frames_ms = Frames::of(&samples)?;
+        let [full, .., adaptive] = &samples.frames;
         let latency_ms = Saving::new(paired_difference(full, adaptive)?, mean(full)?);
         let saving = Savings { latency_ms, energy_mj: energy.as_ref().and_then(|energy| energy.saving) };
         let fine_ms = steps_ms.gather.median + steps_ms.fine.median;
@@ -218,6 +248,8 @@ impl Report {
         Some(Self {
             schema: SCHEMA,
             rounds: samples.rounds(),
+            percentiles_ms: Some(Percentiles::of(&samples.frames)),
+            windows,
             compute: compute(&geometry, &executed, &steps_ms, peak_gflops),
             fine_share,
             break_even_fine_share: limit,
@@ -368,7 +400,7 @@ impl Report {
     fn draws(&self) -> String {
         let Some(energy) = &self.energy else { return "energy: not measured".to_owned() };
         let draws = [energy.r#static, energy.coarse_only, energy.fine_always, energy.adaptive];
-        let draws = Baseline::ALL.into_iter().zip(draws).map(|(baseline, Draw { mean_mw, mj_per_frame })| {
+        let draws = Baseline::ALL.into_iter().zip(draws).map(|(baseline, Draw { mean_mw, mj_per_frame, .. })| {
             format!("\n  {:<12} {mj_per_frame:9.1} mJ a frame, {:.2} W", baseline.name(), mean_mw / 1e3)
         });
         format!("energy by {}, {} blocks of each:{}", energy.meter, energy.blocks, draws.collect::<String>())

@@ -1,11 +1,11 @@
 //! What the numbers mean: does deciding adaptively pay against one full-resolution pass, and up to which share of fine?
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::stats::Interval;
 
 /// Whether the adaptive path is cheaper than the static one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The whole confidence interval of the saving lies above zero.
@@ -35,7 +35,7 @@ pub fn break_even(static_ms: f64, coarse_ms: f64, fine_ms: f64) -> Option<f64> {
 }
 
 /// What one quantity of the adaptive path saves per frame.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Saving {
     /// Static minus adaptive, per frame: the mean over rounds and its 95 % confidence interval.
     pub per_frame: Interval,

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::session::{Failures, Session};
-use super::{DecisionArgs, ModelArgs, number, pictures, print};
+use super::{DecisionArgs, ModelArgs, command_line, number, pictures, print};
 use crate::bench::energy::{self, Blocks};
-use crate::bench::machine::{Change, Memory, State, cpu_name};
+use crate::bench::machine::{Change, Memory, State, cpu_name, kernel};
 use crate::bench::measure::{Plan, Runner, Series};
 use crate::bench::report::{Conditions, Machine, Measured, Report};
 use crate::bench::schedule::Random;
+use crate::bench::windows::Watch;
 use crate::bench::{SEED, peak, synthetic};
 use crate::capture::Options;
 use crate::cascade::Lap;
@@ -17,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
 use crate::preprocess::decode;
 use crate::report::text::printable;
-use crate::{engine, files, power};
+use crate::{engine, files, html, power};
 
 /// Measure what frames cost on this machine, and what deciding adaptively saves
 ///
@@ -33,13 +34,13 @@ use crate::{engine, files, power};
 #[derive(clap::Args)]
 #[command(
     after_long_help = "The JSON's keys: schema (1), conditions (cpu, engine, model, threshold, rerun, …), rounds, steps_ms and frames_ms \
-    (runs, min, mean, median, p90, p95, p99, p99_9, cv_percent of each), compute (peak_gflops; paper_macs, executed_macs, \
+    (runs, min, mean, median, p90, p95, p99, p99_9, cv_percent of each), percentiles_ms (101 of each baseline), windows (the machine meanwhile), compute (peak_gflops; paper_macs, executed_macs, \
     gflops, peak_percent of each pass), energy (null where not measured), fine_share, break_even_fine_share, saving \
     (latency_ms, energy_mj: per_frame {mean, low, high}, percent), verdict (pays, does_not_pay, undecided), sentence, machine, \
     warnings.\n\nbreak_even_fine_share = (static − coarse_only) / (gather + fine), of medians: the first two from frames_ms, the \
     others from steps_ms.\n\n\
     Exit codes: 0 measured (also where it does not pay), 1 a model or picture could not be read, 2 wrong usage.\n\n\
-    Examples:\n  cfvit bench\n  cfvit bench --source photos --json bench.json\n  cfvit bench --source photos --paced 15 --seconds 20"
+    Examples:\n  cfvit bench\n  cfvit bench --source photos --json bench.json --html bench.html\n  cfvit bench --source photos --paced 15 --seconds 20"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -66,6 +67,11 @@ pub struct Args {
     /// Also write everything to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also write a report for people to FILE: one HTML page without scripts, to look at, print and send
+    ///
+    /// It says nothing that the JSON doesn't: `cfvit report` makes the same page from that, and comparisons of two.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// The most pictures that are decoded,
@@ -105,6 +111,9 @@ pub fn run(args: Args) -> Result<()> {
         let json = json.map_err(|e| Error::caused(Kind::Io, "cannot write the report as JSON", e))?;
         files::write_atomic(path, &json)?;
     }
+    if let Some(path) = &args.html {
+        files::write_atomic(path, html::bench(&report).as_bytes())?;
+    }
     print(report)
 }
 
@@ -122,8 +131,10 @@ fn measure(args: &Args, runner: &mut Runner, loaded: Loaded) -> Result<Measured>
     let peak_before = peak::gflops(runner.cascade().engine_mut());
     let (series, expected) = Series::warmed_up(runner, &pictures, &plan)?;
     let before = State::read(root);
-    let samples = series.run(expected, &plan)?;
+    let mut watch = Watch::new(root, &before, plan.seconds);
+    let samples = series.run(expected, &plan, &mut |samples| watch.between(samples))?;
     let after = State::read(root);
+    let windows = watch.finish(&after, &samples);
     let engine = runner.cascade().engine_mut();
     // The better of two: one of them may have been disturbed.
     let peak_gflops = peak_before.zip(peak::gflops(engine)).map(|(before, after)| before.max(after));
@@ -131,6 +142,8 @@ fn measure(args: &Args, runner: &mut Runner, loaded: Loaded) -> Result<Measured>
     let energy = measure_energy(args, runner, &pictures)?;
     let conditions = Conditions {
         program: concat!("cfvit ", env!("CARGO_PKG_VERSION")).to_owned(),
+        revision: crate::revision().map(str::to_owned),
+        kernel: kernel(root),
         time: jiff::Timestamp::now().to_string(),
         rerun: command_line(),
         cpu: cpu_name(root).map(|name| printable(&name)),
@@ -148,7 +161,7 @@ fn measure(args: &Args, runner: &mut Runner, loaded: Loaded) -> Result<Measured>
     };
     let change = Change::between(&before, &after);
     let machine = Machine { before, after, change, memory: Memory::read(root) };
-    Ok(Measured { conditions, decode_ms, samples, geometry, executed, peak_gflops, energy, machine })
+    Ok(Measured { conditions, decode_ms, samples, geometry, executed, peak_gflops, energy, machine, windows })
 }
 
 /// Where there is a meter, blocks that are long enough for it.
@@ -185,17 +198,6 @@ fn load(source: Option<&Path>) -> Result<Loaded> {
         failures.finish(paths.len())?;
     }
     Ok(Loaded { name: printable(&source.display().to_string()), pictures, decode_ms })
-}
-
-/// This program's command line, fit for a shell.
-fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(plain) {
-        true => arg,
-        false => format!("'{}'", printable(&arg).replace('\'', r"'\''")),
-    };
-    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
-    std::iter::once("cfvit".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {

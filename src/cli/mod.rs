@@ -15,6 +15,7 @@ mod init;
 mod inspect;
 mod manual;
 mod pictures;
+mod report;
 mod run;
 mod serve;
 mod session;
@@ -34,6 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::logging;
 use crate::model::onnx::Precision;
 use crate::preprocess::MIN_CROP;
+use crate::report::text::printable;
 
 /// Classify pictures and camera frames with a vision transformer that thinks twice only when it must.
 ///
@@ -55,6 +57,7 @@ enum Command {
     Eval(eval::Args),
     Calibrate(calibrate::Args),
     Bench(bench::Args),
+    Report(report::Args),
     Visualize(visualize::Args),
     Inspect(inspect::Args),
     Import(import::Args),
@@ -147,11 +150,12 @@ fn crop(text: &str) -> std::result::Result<f64, String> {
 /// configuration.
 pub fn main() -> ExitCode {
     logging::init();
-    report(match Cli::parse().command {
+    finish(match Cli::parse().command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Calibrate(args) => calibrate::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Report(args) => report::run(args),
         Command::Visualize(args) => visualize::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Import(args) => import::run(args),
@@ -168,7 +172,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints an error to standard error, as `error: …`, and turns it into the exit code.
-fn report(result: Result<()>) -> ExitCode {
+fn finish(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -178,6 +182,17 @@ fn report(result: Result<()>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// This program's command line, fit for a shell.
+pub fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(plain) {
+        true => arg,
+        false => format!("'{}'", printable(&arg).replace('\'', r"'\''")),
+    };
+    let args = std::env::args_os().skip(1).map(|arg| quoted(arg.to_string_lossy().into_owned()));
+    std::iter::once("cfvit".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }
 
 /// Writes one line to standard output.

@@ -39,6 +39,9 @@ pub struct Common {
     /// What its makers measured.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
     results: StoredResults,
+    /// Names of the classes that are counted one by one.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the metrics count them"))]
+    counted: Vec<String>,
     /// The certificate, and what it must be made for.
     certificate: Option<Certificate>,
     keys: Option<Keys>,
@@ -74,6 +77,7 @@ impl Common {
             name: session.name.clone(),
             labels: session.labels.clone(),
             results: std::mem::take(&mut session.results),
+            counted: settings.web.classes.clone(),
             certificate: session.certificate.take(),
             keys: session.keys.take(),
         };
@@ -95,6 +99,8 @@ impl Common {
         Facts {
             model: self.name.clone(),
             engine: pipeline.cascade.engine().describe().to_string(),
+            precision: pipeline.cascade.engine().precision(),
+            counted: self.counted(&pipeline.labels),
             labels: pipeline.labels.clone(),
             grid: self.geometry.grid,
             crop: self.crop,
@@ -143,6 +149,19 @@ impl Common {
                 Examples::default()
             }
         }
+    }
+
+    /// The classes that are counted one by one. A name that is no class of this model is told and left out.
+    #[cfg(feature = "web")]
+    fn counted(&self, labels: &[String]) -> Vec<usize> {
+        let find = |name: &String| {
+            let class = labels.iter().position(|label| label == name);
+            if class.is_none() {
+                log::warn!("web.classes: {name:?} is no class of this model and is not counted");
+            }
+            class
+        };
+        self.counted.iter().filter_map(find).collect()
     }
 
     /// Opens one camera.

@@ -22,6 +22,8 @@ pub const SHIPPED: &str = include_str!("../../systemd/cfvit.toml");
 const MAX_BYTES: u64 = 1 << 20;
 /// The most cameras that one service takes.
 pub const MAX_CAMERAS: usize = 16;
+/// The most classes that are counted one by one.
+pub const MAX_CLASSES: usize = 20;
 /// The longest name of a camera, in characters.
 pub const MAX_NAME: usize = 32;
 
@@ -212,6 +214,8 @@ pub struct WebSettings {
     pub view_token_file: Option<PathBuf>,
     /// Names and addresses, besides those of this machine itself, that browsers may call it by.
     pub hosts: Vec<String>,
+    /// The names of the classes whose decisions are counted one by one in the metrics, at most [`MAX_CLASSES`].
+    pub classes: Vec<String>,
 }
 
 impl Default for WebSettings {
@@ -222,6 +226,7 @@ impl Default for WebSettings {
             token_file: None,
             view_token_file: None,
             hosts: Vec::new(),
+            classes: Vec::new(),
         }
     }
 }

@@ -7,10 +7,13 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::value::{FOLDERS, band, budget, folder, found, hosts, level, number, or_word, text, threshold, whole};
+use super::value::{
+    FOLDERS, band, budget, classes, folder, found, hosts, level, number, or_word, text, threshold, whole,
+};
 use super::{
     AuditSettings, Auto, CalibrationSettings, CameraSettings, Cameras, CollectSettings, GateSettings, LogSettings,
-    MAX_CAMERAS, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings, WebSettings,
+    MAX_CAMERAS, MAX_CLASSES, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
+    WebSettings,
 };
 use crate::capture::Options;
 use crate::engine::Backend;
@@ -111,6 +114,7 @@ struct Web {
     token_file: Key,
     view_token_file: Key,
     hosts: Key,
+    classes: Key,
 }
 
 #[derive(Default, Deserialize)]
@@ -343,12 +347,16 @@ impl Source<'_> {
                 text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
             })?;
         let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
+        let expected =
+            format!("a list of at most {MAX_CLASSES} different names of classes (not \"other\"), as [\"church\"]");
+        let classes = self.key("web.classes", &raw.classes, &expected, classes)?;
         Ok(WebSettings {
             enabled: enabled.unwrap_or(default.enabled),
             listen: listen.unwrap_or(default.listen),
             token_file: token_file.flatten(),
             view_token_file: view_token_file.flatten(),
             hosts: hosts.unwrap_or_default(),
+            classes: classes.unwrap_or_default(),
         })
     }
 

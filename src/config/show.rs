@@ -65,6 +65,7 @@ impl fmt::Display for Settings {
         let view_token_file = or(web.view_token_file.as_ref().map(|path| quoted(path.display())), "none");
         writeln!(f, "view_token_file = {view_token_file}")?;
         writeln!(f, "hosts = {}", Value::from(web.hosts.clone()))?;
+        writeln!(f, "classes = {}", Value::from(web.classes.clone()))?;
         writeln!(f, "\n[collect]")?;
         let auto = Auto::WORDS.iter().find(|(_, auto)| *auto == collect.auto).map_or("off", |(word, _)| word);
         writeln!(f, "auto = {}", quoted(auto))?;

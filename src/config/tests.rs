@@ -109,6 +109,7 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
             "web.listen: expected an address and a port, as 127.0.0.1:8632, found \"8632\"",
         ),
         ("[web]\ntoken_file = 1", 2, "web.token_file: expected a file, or \"none\", found 1"),
+        ("[web]\nclasses = [\"a\", \"a\"]", 2, "web.classes: expected a list of at most 20 different names"),
         ("[web]\nhosts = [\"a:80\"]", 2, "web.hosts: expected a list of names without ports"),
         ("[web]\nview_token_file = 1", 2, "web.view_token_file: expected a file, or \"none\", found 1"),
         (
@@ -228,6 +229,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     token_file: None,
                     view_token_file: (level == 2).then(|| "/a \"token\"".into()),
                     hosts: vec!["[fe80::1]".to_owned(), "door.local".to_owned()],
+                    classes: vec!["chain saw".to_owned(), "<b>\"é".to_owned()],
                 },
                 collect: CollectSettings {
                     auto: Auto::WORDS[level % 4].1,

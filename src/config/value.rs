@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use toml::Value;
 
-use super::{LEVELS, StateFolder};
+use super::{LEVELS, MAX_CLASSES, StateFolder};
 use crate::calibrate::Budget;
 use crate::calibrate::cost::Unit;
 
@@ -57,6 +57,13 @@ pub(super) fn band(value: &Value) -> Option<(f64, f64)> {
     let [low, high] = value.as_array()?.as_slice() else { return None };
     let (low, high) = (number(low, 0.0..=1.0)?, number(high, 0.0..=1.0)?);
     (low <= high).then_some((low, high))
+}
+
+/// Different names of classes. `other` is what all that are not listed count as.
+pub(super) fn classes(value: &Value) -> Option<Vec<String>> {
+    let names: Option<Vec<String>> = value.as_array()?.iter().map(|name| text(name).map(str::to_owned)).collect();
+    let names = names.filter(|names| !names.iter().any(|name| name == "other"));
+    names.filter(|names| names.len() <= MAX_CLASSES && (1..names.len()).all(|i| !names[..i].contains(&names[i])))
 }
 
 /// Names or addresses as browsers send them; an IPv6 address stands in brackets.

@@ -89,6 +89,11 @@ pub trait Engine: Send {
         None
     }
 
+    /// What the stages compute in: `fp32`, or `fp16` where 16-bit floats are used.
+    fn precision(&self) -> &'static str {
+        "fp32"
+    }
+
     /// One line for a person: backend, instruction set, threads.
     fn describe(&self) -> String;
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use jetson::{PowerMode, power_mode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 pub use watch::Watcher;
 
 use crate::stats::{Summary, mean};
@@ -26,7 +26,7 @@ const MAX_OTHERS_PERCENT: f64 = 10.0;
 const MAX_CLOCK_CHANGE_PERCENT: f64 = 5.0;
 
 /// What Linux told at one instant.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct State {
     /// Mean clock of the processors, in MHz.
     pub clock_mhz: Option<f64>,
@@ -113,7 +113,7 @@ impl State {
 }
 
 /// What happened between two states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Change {
     /// Share of all processors' time that a hypervisor took, in percent.
     pub steal_percent: Option<f64>,
@@ -181,7 +181,7 @@ pub fn scatter_warning(name: &str, times: &Summary) -> Option<String> {
 }
 
 /// Memory of this program, in kibibytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Memory {
     /// Resident now.
     pub resident_kib: Option<u64>,
@@ -208,6 +208,11 @@ pub fn cpu_name(root: &Path) -> Option<String> {
     let model = model.map(|(_, name)| name.trim().to_owned());
     let board = || text(root, "proc/device-tree/model").map(|name| name.trim_matches('\0').trim().to_owned());
     model.or_else(board).filter(|name| !name.is_empty())
+}
+
+/// The release of the running Linux kernel.
+pub fn kernel(root: &Path) -> Option<String> {
+    name(&root.join("proc/sys/kernel/osrelease"))
 }
 
 fn text(root: &Path, node: &str) -> Option<String> {

@@ -18,8 +18,12 @@ pub struct Facts {
     pub model: String,
     /// The engine, in words.
     pub engine: String,
+    /// What it computes in.
+    pub precision: &'static str,
     /// The classes' names, in class order.
     pub labels: Vec<String>,
+    /// The classes whose decisions are counted one by one; where there are any, all others are counted together.
+    pub counted: Vec<usize>,
     /// Coarse cells along a side.
     pub grid: usize,
     /// The share of the picture's shorter side that the network sees.
@@ -93,6 +97,8 @@ pub struct Channel {
     pub age: Histogram,
     /// What the gate compared.
     pub confidence: Histogram,
+    /// Decisions by class: of each of [`Facts::counted`], then of all others together; empty where none is counted.
+    pub by_class: Box<[AtomicU64]>,
     /// Its pictures.
     pub easel: Easel,
     newest: Mutex<Option<Snapshot>>,
@@ -164,7 +170,7 @@ impl Board {
         if let Some(channel) = channels.iter().find(|channel| channel.name == name) {
             return Arc::clone(channel);
         }
-        let channel = Arc::new(Channel::new(name));
+        let channel = Arc::new(Channel::new(name, self.facts.counted.len()));
         channels.push(Arc::clone(&channel));
         channel
     }
@@ -189,15 +195,25 @@ impl Board {
 }
 
 impl Channel {
-    fn new(name: &str) -> Self {
+    /// `counted` classes are counted one by one.
+    fn new(name: &str, counted: usize) -> Self {
         let none = || AtomicU32::new(f32::NAN.to_bits());
         Self {
             name: name.to_owned(),
             age: Histogram::new(Histogram::SECONDS),
             confidence: Histogram::new(Histogram::RATIO),
+            by_class: (0..if counted > 0 { counted + 1 } else { 0 }).map(|_| AtomicU64::new(0)).collect(),
             easel: Easel::default(),
             newest: Mutex::default(),
             threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },
+        }
+    }
+
+    /// Counts a decision for `label`, where classes are counted at all: a look through at most twenty numbers.
+    pub(super) fn count_class(&self, counted: &[usize], label: usize) {
+        let at = counted.iter().position(|&class| class == label).unwrap_or(counted.len());
+        if let Some(count) = self.by_class.get(at) {
+            count.fetch_add(1, Relaxed);
         }
     }
 
@@ -247,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_operators_threshold_stands_above_the_configurations_until_it_is_taken_back() {
-        let channel = Channel::new("door");
+        let channel = Channel::new("door", 0);
         assert_eq!(channel.threshold(), Threshold { configured: None, changed: None });
         assert_eq!(channel.decide_threshold(0.6), 0.6);
         channel.set_threshold(Some(0.9));

@@ -45,6 +45,7 @@ impl Feed {
 
     fn note(&self, channel: &Channel, verdict: &Verdict, decision: &Decision<'_>) {
         channel.age.record(decision.latency.as_secs_f64());
+        channel.count_class(&self.board.facts.counted, verdict.label);
         channel.confidence.record(f64::from(verdict.coarse_confidence));
         let ran = [true, verdict.stage != Stage::Static, verdict.stage != Stage::Static]
             .into_iter()

@@ -1,18 +1,27 @@
 //! Metrics for Prometheus: computed at each scrape from what is counted anyway.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::board::{Board, STEPS, unix_ms};
+use super::board::{Board, Channel, STEPS, unix_ms};
 use super::histogram::Counted;
 use crate::machine::{Memory, State};
 use crate::pipeline::CameraView;
 use crate::report::{CameraState, Reason};
+use crate::service::last_reload_succeeded;
+
+/// Of these there may be many on a machine or in a model; series are limited (250 with one camera, 700 with eight).
+const MOST_ZONES: usize = 10;
+const MOST_LIMITS: usize = 7;
+const MOST_RAILS: usize = 6;
+const MOST_CLASS_SERIES: usize = 120;
 
 /// How the text is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +63,14 @@ pub struct Around {
 /// # Errors
 /// Never with the registry that is made here; the encoder can fail.
 pub fn text(board: &Arc<Board>, around: Around, format: Format) -> Result<String, fmt::Error> {
+    let cameras = board.view().map(|view| view.cameras()).unwrap_or_default();
+    let rails_mj = board.view().map(|view| view.rails_mj()).unwrap_or_default();
+    encoded(Scrape { board: Arc::clone(board), around, cameras, rails_mj }, format)
+}
+
+fn encoded(scrape: Scrape, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { board: Arc::clone(board), around }));
+    registry.register_collector(Box::new(scrape));
     let mut text = String::with_capacity(32 << 10);
     match format {
         Format::Prometheus => prometheus_client::encoding::prometheus_text::encode(&mut text, &registry)?,
@@ -68,17 +83,19 @@ pub fn text(board: &Arc<Board>, around: Around, format: Format) -> Result<String
 struct Scrape {
     board: Arc<Board>,
     around: Around,
+    cameras: Vec<CameraView>,
+    /// What was drawn since the run began, in millijoules by rail.
+    rails_mj: Vec<(String, f64)>,
 }
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let cameras = self.board.view().map(|view| view.cameras()).unwrap_or_default();
         let mut out = Out(encoder);
         self.facts(&mut out)?;
-        self.frames(&mut out, &cameras)?;
-        self.decisions(&mut out, &cameras)?;
+        self.frames(&mut out, &self.cameras)?;
+        self.decisions(&mut out, &self.cameras)?;
         self.examples(&mut out)?;
         self.machine(&mut out)?;
         self.process(&mut out)
@@ -90,10 +107,14 @@ impl Scrape {
         let facts = &self.board.facts;
         let labels = vec![
             ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", crate::revision().unwrap_or("unknown")),
             ("engine", facts.engine.as_str()),
+            ("precision", facts.precision),
             ("model", facts.model.as_str()),
         ];
-        out.gauges("cfvit_build_info", "What runs", [(labels, 1u64)])
+        out.gauges("cfvit_build_info", "What runs", [(labels, 1u64)])?;
+        let good = [(Labels::new(), u64::from(last_reload_succeeded()))];
+        out.gauges("cfvit_config_last_reload_successful", "Whether the configuration read last is in force", good)
     }
 
     fn frames(&self, out: &mut Out<'_>, cameras: &[CameraView]) -> fmt::Result {
@@ -107,7 +128,12 @@ impl Scrape {
         let returns = cameras.iter().filter_map(|camera| Some((camera_label(camera), camera.counts?.reconnects)));
         out.counters("cfvit_camera_reconnects", "How often the camera came back", returns)?;
         out.counters("cfvit_frames_captured", "Frames that the source gave", each(|c| c.tally.captured))?;
-        out.counters("cfvit_frames_failed", "Frames that could not be decided", each(|c| c.tally.failed))?;
+        let failed = cameras.iter().flat_map(|camera| {
+            [Reason::Corrupt, Reason::Short, Reason::Undecided].map(|reason| {
+                (vec![("camera", camera.name.as_str()), ("reason", reason.as_str())], camera.tally.lost(reason))
+            })
+        });
+        out.counters("cfvit_frames_failed", "Frames that could not be decided, by what was wrong", failed)?;
         out.gauges("cfvit_frames_in_flight", "Frames that wait or are being decided", each(|c| c.tally.in_flight))?;
         let dropped = cameras.iter().map(|camera| {
             let labels = vec![("camera", camera.name.as_str()), ("reason", Reason::Newer.as_str())];
@@ -128,6 +154,7 @@ impl Scrape {
         out.histograms("cfvit_stage_duration_seconds", "Time of a step, where it ran", steps)?;
         let channels: Vec<_> =
             cameras.iter().filter_map(|camera| Some((camera, self.board.find(&camera.name)?))).collect();
+        self.classes(out, &channels)?;
         let ages = channels.iter().map(|(camera, channel)| (camera_label(camera), channel.age.counted()));
         out.histograms("cfvit_frame_age_seconds", "From the capture to the decision", ages)?;
         let sure = channels.iter().map(|(camera, channel)| (camera_label(camera), channel.confidence.counted()));
@@ -138,21 +165,37 @@ impl Scrape {
         out.gauges("cfvit_threshold_ratio", "Confidence from which the coarse answer is final", thresholds)
     }
 
+    /// Decisions by class. So that many cameras do not make too many series, each may list fewer classes the more there are; the rest, and
+    /// what is not listed, count as `other`.
+    fn classes(&self, out: &mut Out<'_>, channels: &[(&CameraView, Arc<Channel>)]) -> fmt::Result {
+        let listed = self.board.facts.counted.len().min(MOST_CLASS_SERIES / channels.len().max(1));
+        let counts =
+            channels.iter().filter(|(_, channel)| !channel.by_class.is_empty()).flat_map(|(camera, channel)| {
+                let count = |at: usize| channel.by_class.get(at).map_or(0, |count| count.load(Relaxed));
+                let other = (listed..channel.by_class.len()).map(count).sum::<u64>();
+                let named = self.board.facts.counted.iter().take(listed).enumerate();
+                let named = named.map(move |(at, &class)| (self.board.label(class), count(at)));
+                named
+                    .chain([("other", other)])
+                    .map(|(class, count)| (vec![("camera", camera.name.as_str()), ("class", class)], count))
+                    .collect::<Vec<_>>()
+            });
+        out.counters("cfvit_decisions_by_class", "Frames decided, by the class that was answered", counts)
+    }
+
     fn machine(&self, out: &mut Out<'_>) -> fmt::Result {
         let machine = &self.around.machine;
         let mode = machine.power_mode.as_deref().map(|mode| (vec![("mode", mode)], 1u64));
         out.gauges("cfvit_power_mode_info", "The power mode in force", mode)?;
-        let total = || vec![("rail", "total")];
-        let energy = self.board.view().and_then(|view| view.energy());
-        let joules = energy.map(|energy| (total(), energy.energy_mj / 1e3));
-        out.counters("cfvit_energy_joules", "Energy drawn since the run began", joules)?;
-        let watts = self.around.power_w.map(|power_w| (total(), power_w));
+        let rails = self.rails_mj.iter().take(MOST_RAILS);
+        let joules = rails.map(|(rail, energy_mj)| (vec![("rail", rail.as_str())], energy_mj / 1e3));
+        out.counters("cfvit_energy_joules", "Energy drawn since the run began; rails may overlap", joules)?;
+        let watts = self.around.power_w.map(|power_w| (vec![("rail", "total")], power_w));
         out.gauges("cfvit_power_watts", "Mean power of the last second", watts)?;
-        let zones = machine.zones_celsius.iter().take(20);
+        let zones = machine.zones_celsius.iter().take(MOST_ZONES);
         let zones = zones.map(|(zone, celsius)| (vec![("zone", zone.as_str())], *celsius));
         out.gauges("cfvit_temperature_celsius", "Temperature of a thermal zone", zones)?;
-        let limits = machine.limited_by.iter().take(20).map(|reason| (vec![("reason", reason.as_str())], 1u64));
-        out.gauges("cfvit_throttled", "What holds the clocks back now", limits)?;
+        self.throttling(out)?;
         let clocks = [("cpu", machine.clock_mhz), ("gpu", machine.gpu_clock_mhz)];
         let clocks = clocks.into_iter().filter_map(|(unit, mhz)| Some((vec![("unit", unit)], mhz? * 1e6)));
         out.gauges("cfvit_clock_hertz", "Mean clock", clocks)?;
@@ -170,13 +213,44 @@ impl Scrape {
         out.gauges("cfvit_examples_bytes", "Bytes of the pictures kept", bytes)
     }
 
+    /// Where the machine tells nothing about it there is no series. `any` is always there where it does, so that 0 can be told from unknown.
+    fn throttling(&self, out: &mut Out<'_>) -> fmt::Result {
+        let machine = &self.around.machine;
+        let (heat, current) = (machine.throttled, machine.over_current);
+        let tells = !machine.zones_celsius.is_empty() || heat.or(current).is_some() || !machine.limited_by.is_empty();
+        let any = tells.then(|| (vec![("reason", "any")], u64::from(!machine.limited_by.is_empty())));
+        // Two devices may have one name, and a series may be there only once.
+        let reasons: BTreeSet<&str> = machine.limited_by.iter().map(String::as_str).filter(|r| *r != "any").collect();
+        let limits = reasons.into_iter().take(MOST_LIMITS).map(|reason| (vec![("reason", reason)], 1u64));
+        out.gauges(
+            "cfvit_throttled",
+            "Whether anything holds the clocks back now, and what",
+            any.into_iter().chain(limits),
+        )?;
+        let events = [("heat", heat), ("over_current", current)];
+        let events = events.into_iter().filter_map(|(reason, count)| Some((vec![("reason", reason)], count?)));
+        out.counters("cfvit_throttle_events", "How often clocks were held back since the machine started", events)
+    }
+
     fn process(&self, out: &mut Out<'_>) -> fmt::Result {
         let root = std::path::Path::new("/");
         // Linux counts a process's time in hundredths of a second everywhere that this runs.
         let own_s = State::read_ticks(root).map(|ticks| (Labels::new(), ticks.own as f64 / 100.0));
         out.counters("process_cpu_seconds", "Processor time of this process", own_s)?;
-        let resident = Memory::read(root).resident_kib.map(|kib| (Labels::new(), kib * 1024));
+        let memory = Memory::read(root);
+        let resident = memory.resident_kib.map(|kib| (Labels::new(), kib * 1024));
         out.gauges("process_resident_memory_bytes", "Resident memory of this process", resident)?;
+        let peak = memory.peak_kib.map(|kib| (Labels::new(), kib * 1024));
+        out.gauges("process_resident_memory_peak_bytes", "The most that was ever resident of this process", peak)?;
+        let counts = [
+            ("process_open_fds", "Open files of this process", "proc/self/fd"),
+            ("process_threads", "Threads of this process", "proc/self/task"),
+        ];
+        for (name, help, folder) in counts {
+            let entries =
+                std::fs::read_dir(root.join(folder)).ok().map(|entries| (Labels::new(), entries.count() as u64));
+            out.gauges(name, help, entries)?;
+        }
         let started = [(Labels::new(), unix_ms(self.board.started) as f64 / 1e3)];
         out.gauges("process_start_time_seconds", "When the run began", started)
     }
@@ -238,3 +312,7 @@ impl Out<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -46,6 +46,16 @@ impl View {
         cameras
     }
 
+    /// What was drawn since the run began, in millijoules by rail: the total first, called `total`, then the rails beneath it, which may overlap.
+    /// What is not measured is left out.
+    pub fn rails_mj(&self) -> Vec<(String, f64)> {
+        let Some(monitor) = &self.energy else { return Vec::new() };
+        let whole = monitor.whole(Instant::now());
+        let total = whole.energy.map(|energy| ("total".to_owned(), energy.energy_mj));
+        let rails = whole.rails.into_iter().filter_map(|rail| Some((rail.name, rail.energy_mj?)));
+        total.into_iter().chain(rails.filter(|(name, _)| name != "total")).collect()
+    }
+
     /// What was drawn since the run began; `None` where it is not measured.
     pub fn energy(&self) -> Option<Energy> {
         self.energy.as_ref()?.run(Instant::now())

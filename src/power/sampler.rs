@@ -19,6 +19,8 @@ pub struct RailMean {
     pub name: String,
     /// Mean power over the window, in milliwatts; `None` where it was not measured.
     pub mean_mw: Option<f64>,
+    /// Energy used in the window, in millijoules; `None` where it was not measured.
+    pub energy_mj: Option<f64>,
 }
 
 /// What was measured in a window.
@@ -59,9 +61,13 @@ impl Samples {
 
     /// Energies by `of`, of the total and of every rail.
     fn window(&mut self, end: Instant, of: fn(&mut Integrator, Instant) -> Option<Energy>) -> Window {
-        let mean = |(name, integrator): &mut (String, Integrator)| RailMean {
-            name: name.clone(),
-            mean_mw: of(integrator, end).map(|energy| energy.mean_mw),
+        let mean = |(name, integrator): &mut (String, Integrator)| {
+            let energy = of(integrator, end);
+            RailMean {
+                name: name.clone(),
+                mean_mw: energy.map(|energy| energy.mean_mw),
+                energy_mj: energy.map(|energy| energy.energy_mj),
+            }
         };
         let rails = self.rails.iter_mut().map(mean).collect();
         Window { energy: of(&mut self.total, end), rails, health: self.watch.health(end) }

@@ -74,8 +74,8 @@ mod tests {
             health: Some(Health::Good),
             idle: Some(Idle { mean_mw: 2400.0, standard_error_mw: 4.2, seconds: 3.0 }),
             rails: vec![
-                RailMean { name: "VDD_IN".to_owned(), mean_mw: Some(5000.0) },
-                RailMean { name: "VDD_SOC".to_owned(), mean_mw: None },
+                RailMean { name: "VDD_IN".to_owned(), mean_mw: Some(5000.0), energy_mj: Some(5000.0) },
+                RailMean { name: "VDD_SOC".to_owned(), mean_mw: None, energy_mj: None },
             ],
             per_decision: Some(PerDecision {
                 idle_mw: None,

@@ -6,6 +6,6 @@ mod signals;
 mod watch;
 
 pub use notify::Notifier;
-pub use reload::reload_on;
+pub use reload::{last_reload_succeeded, reload_on};
 pub use signals::Signalled;
 pub use watch::Watch;

@@ -1,10 +1,20 @@
 //! Reads the configuration again on request. In a thread of its own: opening a camera may take long, and neither the frames nor the
 //! signals wait for it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use crossbeam_channel::Receiver;
 
 use super::Notifier;
 use crate::error::{Error, Kind, Result};
+
+/// A process has one configuration, and runs only where its first one was good.
+static LAST_SUCCEEDED: AtomicBool = AtomicBool::new(true);
+
+/// Whether the configuration that was read last, at the start or since, is in force.
+pub fn last_reload_succeeded() -> bool {
+    LAST_SUCCEEDED.load(Relaxed)
+}
 
 /// Calls `reload` for each request, until nobody can make one any more; tells the log and the service manager how it went. `reload` gives
 /// what is to be said of its success.
@@ -20,6 +30,7 @@ pub fn reload_on(
         for () in requests {
             notifier.reloading();
             let result = reload();
+            LAST_SUCCEEDED.store(result.is_ok(), Relaxed);
             match &result {
                 Ok(says) => log::info!("the configuration was read again: {says}"),
                 Err(error) => log::error!("the new configuration is refused, the old one is in force: {error}"),

@@ -5,6 +5,7 @@
 mod browser;
 mod hostile;
 mod keeping;
+mod prometheus;
 mod service;
 
 use std::io::Write;

@@ -207,6 +207,10 @@ impl Engine for TensorRtEngine {
         self.device_ms
     }
 
+    fn precision(&self) -> &'static str {
+        self.buffers.options().precision.as_str()
+    }
+
     fn identity(&self) -> String {
         self.identity.clone().unwrap_or_else(|| self.describe())
     }

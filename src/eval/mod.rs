@@ -1,9 +1,12 @@
 //! How good a model is on labelled pictures: coarse only, fine always, and the cascade at a threshold. One pass that runs both
 //! stages on every picture answers for every threshold (the authors' eval modes 0, 1 and 2).
 
+pub mod detail;
+pub mod report;
+
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stage;
@@ -88,18 +91,30 @@ pub fn rank(logits: &[f32], class: usize) -> usize {
 }
 
 /// What both stages said of one picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observation {
+    /// Which of the samples it is.
+    pub sample: usize,
+    /// The right class.
+    pub class: usize,
     /// What the gate sees.
     pub confidence: f32,
     /// [`rank`] of the right class in the coarse logits.
     pub coarse_rank: usize,
     /// [`rank`] of the right class in the fine logits.
     pub fine_rank: usize,
+    /// The class that the coarse stage answers.
+    pub coarse_label: usize,
+    /// The class that the fine stage answers.
+    pub fine_label: usize,
+    /// The probability that the fine stage gives it.
+    pub fine_confidence: f32,
+    /// [`rank`] of the right class after one static pass; `None` where none was made.
+    pub static_rank: Option<usize>,
 }
 
 /// Top-1 and top-5, in percent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Accuracy {
     /// The best class is right.
     pub top1: f64,
@@ -108,7 +123,7 @@ pub struct Accuracy {
 }
 
 /// The cascade at one threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Dynamic {
     /// In percent.
     pub top1: f64,
@@ -121,7 +136,7 @@ pub struct Dynamic {
 }
 
 /// One point of the curve.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct SweepPoint {
     /// η
     pub threshold: f64,
@@ -167,6 +182,12 @@ impl Evaluation {
     /// The fine stage on every picture.
     pub fn fine(&self) -> Accuracy {
         self.accuracy(|o| o.fine_rank)
+    }
+
+    /// One static pass for every picture; `None` unless each had one.
+    pub fn full(&self) -> Option<Accuracy> {
+        let all = !self.observations.is_empty() && self.observations.iter().all(|o| o.static_rank.is_some());
+        all.then(|| self.accuracy(|o| o.static_rank.unwrap_or(usize::MAX)))
     }
 
     /// The cascade at `threshold`, by the gate's own rule.
@@ -269,7 +290,7 @@ mod tests {
         ) {
             let mut evaluation = Evaluation::new(&geometry());
             for (confidence, coarse_rank, fine_rank) in observations {
-                evaluation.add(Observation { confidence, coarse_rank, fine_rank });
+                evaluation.add(Observation { confidence, coarse_rank, fine_rank, ..Observation::default() });
             }
             let sweep = evaluation.sweep();
             prop_assert_eq!(sweep.len(), 101);
@@ -280,6 +301,7 @@ mod tests {
             let dynamic = evaluation.dynamic(0.5);
             prop_assert_eq!(dynamic.top1, sweep[50].top1);
             prop_assert!(dynamic.top5 >= dynamic.top1);
+            prop_assert_eq!(evaluation.full(), None, "no static pass was made");
         }
     }
 }
