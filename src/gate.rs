@@ -26,6 +26,18 @@ pub fn argmax(values: &[f32]) -> (usize, f32) {
     best
 }
 
+/// The `count` largest of `values` with their indices into `best`, largest first; equals in the order of their indices.
+pub fn best(values: &[f32], count: usize, best: &mut Vec<(usize, f32)>) {
+    best.clear();
+    for (i, &value) in values.iter().enumerate() {
+        let at = best.partition_point(|&(_, better)| better >= value);
+        if at < count {
+            best.insert(at, (i, value));
+            best.truncate(count);
+        }
+    }
+}
+
 /// Which stage answers: coarse iff `confidence ≥ threshold`. A `NaN` confidence is never enough, so a broken coarse pass
 /// asks for the fine one instead of being believed.
 pub fn decide(confidence: f32, threshold: f32) -> Stage {
@@ -52,6 +64,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_best_are_those_that_sorting_finds(values in prop::collection::vec(0f32..1.0, 0..40), count in 0usize..8) {
+            let mut sorted: Vec<(usize, f32)> = values.iter().copied().enumerate().collect();
+            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+            sorted.truncate(count);
+            let mut found = vec![(7, 7.0)];
+            best(&values, count, &mut found);
+            prop_assert_eq!(found, sorted);
+        }
+
         #[test]
         fn softmax_is_a_distribution_and_keeps_the_order(logits in prop::collection::vec(-80f32..80.0, 1..200)) {
             let mut p = Vec::new();

@@ -41,6 +41,7 @@ pub mod config;
 
 pub mod pipeline;
 
+pub mod examples;
 pub mod guard;
 pub mod service;
 

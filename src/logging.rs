@@ -1,11 +1,13 @@
 //! The log on standard error: for people on a terminal or in a file, with a priority in front of each line where the journal reads it.
 //! The level can be changed while the program runs.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use env_logger::fmt::Formatter;
 use env_logger::{Builder, Env, Logger};
@@ -17,6 +19,50 @@ use crate::error::Error;
 struct Switch(RwLock<Logger>);
 
 static SWITCH: OnceLock<Switch> = OnceLock::new();
+
+/// So many warnings and errors are remembered,
+const REMEMBERED: usize = 20;
+/// and so much of each, in bytes.
+const REMEMBERED_BYTES: usize = 400;
+
+/// A warning or an error that was logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When.
+    pub at: SystemTime,
+    /// [`Level::Warn`] or [`Level::Error`].
+    pub level: Level,
+    /// What, on one line.
+    pub text: String,
+}
+
+/// How many were logged in all, and the last of them.
+static TOLD: Mutex<(u64, VecDeque<Told>)> = Mutex::new((0, VecDeque::new()));
+
+/// How many warnings and errors this process has logged.
+pub fn told_count() -> u64 {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// The last of them, newest first.
+pub fn told() -> Vec<Told> {
+    TOLD.lock().unwrap_or_else(PoisonError::into_inner).1.iter().rev().cloned().collect()
+}
+
+fn remember(record: &Record<'_>) {
+    let mut text = one_line(&record.args().to_string());
+    if text.len() > REMEMBERED_BYTES {
+        text.truncate(text.floor_char_boundary(REMEMBERED_BYTES));
+        text.push('…');
+    }
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let (count, last) = &mut *told;
+    *count += 1;
+    if last.len() == REMEMBERED {
+        last.pop_front();
+    }
+    last.push_back(Told { at: SystemTime::now(), level: record.level(), text });
+}
 
 /// Starts the log at level `info`, or as `RUST_LOG` says. Once per process; another call changes nothing.
 pub fn init() {
@@ -110,6 +156,9 @@ impl Log for Switch {
     }
 
     fn log(&self, record: &Record<'_>) {
+        if record.level() <= Level::Warn && self.enabled(record.metadata()) {
+            remember(record);
+        }
         self.read(|logger| logger.log(record));
     }
 
@@ -134,6 +183,21 @@ mod tests {
     fn levels_have_the_priorities_of_syslog_and_lines_stay_lines() {
         assert_eq!([Level::Error, Level::Warn, Level::Info, Level::Debug].map(priority), [3, 4, 6, 7]);
         assert_eq!(one_line("a\nb\r\nc"), "a b  c");
+    }
+
+    #[test]
+    fn the_last_warnings_are_remembered_in_bounded_memory() {
+        let before = told_count();
+        for number in 0..REMEMBERED + 5 {
+            let text = format!("{number}\n{}", "ä".repeat(REMEMBERED_BYTES));
+            remember(&Record::builder().level(Level::Warn).args(format_args!("{text}")).build());
+        }
+        // Other tests of this process may log meanwhile.
+        assert!(told_count() >= before + REMEMBERED as u64 + 5);
+        let told = told();
+        assert_eq!(told.len(), REMEMBERED);
+        assert!(told.iter().all(|told| told.text.len() <= REMEMBERED_BYTES + 3 && !told.text.contains('\n')));
+        assert!(told.iter().any(|told| told.text.starts_with("24 ä")));
     }
 
     #[test]

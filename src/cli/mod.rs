@@ -8,6 +8,7 @@ mod classify;
 mod config;
 mod doctor;
 mod eval;
+mod examples;
 mod export;
 mod import;
 mod init;
@@ -65,6 +66,7 @@ enum Command {
     Init(init::Args),
     Build(build::Args),
     BuildPlan(build_plan::Args),
+    Examples(examples::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
     Manual(manual::Args),
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Init(args) => init::run(args),
         Command::Build(args) => build::run(args),
+        Command::Examples(args) => examples::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Manual(args) => manual::run(args),
         Command::BuildPlan(args) => build_plan::run(args),

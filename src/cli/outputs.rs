@@ -4,7 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::config::Settings;
+#[cfg(feature = "mqtt")]
+use crate::config::StateFolder;
 use crate::error::Result;
+use crate::examples::Shelf;
 use crate::operator::{Board, EventsSocket, Facts, Feed, Lines};
 use crate::pipeline::{Observer, Pipeline};
 
@@ -13,13 +16,20 @@ use crate::pipeline::{Observer, Pipeline};
 pub struct Outputs(Vec<Box<dyn Any>>);
 
 /// Starts what `settings` ask for and gives `pipeline` the observers that feed it. Where the run is `guarded`, nobody can go below the
-/// threshold that a promise rests on.
+/// threshold that a promise rests on. Onlookers may put examples on the shelf, where there is one.
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`] where a secret cannot be read, or a network could reach the page and there is no token.
-pub fn start(pipeline: &mut Pipeline, settings: &Settings, facts: Facts, guarded: bool) -> Result<Outputs> {
+pub fn start(
+    pipeline: &mut Pipeline,
+    settings: &Settings,
+    (facts, shelf): (Facts, Option<Arc<Shelf>>),
+    guarded: bool,
+) -> Result<Outputs> {
     warn_of_missing(settings);
-    let board = Arc::new(Board::new(facts));
+    let mut board = Board::new(facts);
+    board.examples = shelf;
+    let board = Arc::new(board);
     let (lines, subscribe) = Lines::new(Arc::clone(&board));
     let mut observers: Vec<Box<dyn Observer>> = Vec::new();
     let mut outputs = Outputs::default();
@@ -70,7 +80,7 @@ fn tasks(board: &Arc<Board>, settings: &Settings, subscribe: &crate::operator::S
     }
     #[cfg(feature = "mqtt")]
     {
-        let place = (super::serve::state_folder(), subscribe);
+        let place = (super::serve::state_folder(&StateFolder::Service), subscribe);
         tasks.extend(crate::operator::mqtt::start(Arc::clone(board), &settings.mqtt, place, stopping)?);
     }
     Ok((!tasks.is_empty()).then_some((stopper, tasks)))

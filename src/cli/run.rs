@@ -15,6 +15,7 @@ use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::examples::Writer;
 use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
@@ -138,7 +139,11 @@ pub fn run(args: Args) -> Result<()> {
         pipeline.observers.push(Box::new(guard));
         keeper
     });
-    let told = (settings.clone(), common.facts(&pipeline));
+    let serve::Examples { shelf, picker, writer } = common.examples(&settings);
+    if let Some(picker) = picker {
+        pipeline.observers.push(Box::new(picker));
+    }
+    let told = (settings.clone(), common.facts(&pipeline), shelf);
     let (stop, (hangup, hangups)) = (Stop::new(), bounded(1));
     let _signals = Signalled::new(stop.clone(), args.config.is_some().then_some(hangup))?;
     let (control, controlled) = control();
@@ -146,10 +151,11 @@ pub fn run(args: Args) -> Result<()> {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
     let mut pipeline = Pipeline { control: Some(controlled), ..pipeline };
-    let _outputs = outputs::start(&mut pipeline, &told.0, told.1, keeper.is_some())?;
+    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), keeper.is_some())?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     keeper.into_iter().for_each(Keeper::finish);
+    writer.into_iter().for_each(Writer::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
         true => writeln!(std::io::stderr(), "{summary}").or(Ok(())),

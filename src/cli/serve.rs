@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::session::Session;
@@ -10,12 +11,13 @@ use crate::calibrate::cost::Unit;
 use crate::calibrate::{self, Keys, Standing, report};
 use crate::capture::{self, Options};
 use crate::cascade::Cascade;
-use crate::config::{AuditFolder, CameraSettings, Settings};
+use crate::config::{Auto, CameraSettings, Settings, StateFolder};
 use crate::error::{Error, Kind, Result};
+use crate::examples::{self, About, Limits, Picker, Shelf, Writer};
 use crate::fallback::{Costs, Fallback, HYSTERESIS};
 use crate::guard::{self, Guard, Keeper};
-use crate::model::Geometry;
 use crate::model::package::Certificate;
+use crate::model::{Geometry, Label, StoredResults};
 use crate::operator::Facts;
 use crate::pipeline::{Camera, Change, Member, Pipeline, Tuning};
 use crate::power;
@@ -29,6 +31,11 @@ pub struct Common {
     threshold: f32,
     /// The model's name.
     name: String,
+    /// The classes, in class order.
+    labels: Vec<Label>,
+    /// What its makers measured.
+    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
+    results: StoredResults,
     /// Names of the classes that are counted one by one.
     #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the metrics count them"))]
     counted: Vec<String>,
@@ -56,13 +63,17 @@ impl Common {
             certificate: gate.certificate.clone(),
             allow_uncertified: gate.allow_uncertified,
         };
-        let keyed = gate.budget.is_some() || settings.audit.slot_s.is_some() && audit_folder(settings).is_some();
+        let keyed = gate.budget.is_some()
+            || settings.audit.slot_s.is_some() && state_folder(&settings.audit.folder).is_some()
+            || examples_folder(settings).is_some();
         let mut session = Session::open_keyed(&args, &decision, keyed)?;
         let common = Self {
             geometry: *session.geometry(),
             crop: session.crop,
             threshold: session.threshold(),
             name: session.name.clone(),
+            labels: session.labels.clone(),
+            results: std::mem::take(&mut session.results),
             counted: settings.web.classes.clone(),
             certificate: session.certificate.take(),
             keys: session.keys.take(),
@@ -89,6 +100,50 @@ impl Common {
             labels: pipeline.labels.clone(),
             grid: self.geometry.grid,
             crop: self.crop,
+            accuracy: fine_share_to_top1(&self.results),
+            promise: self.certificate.as_ref().map(report::sentence),
+        }
+    }
+
+    /// Where examples are put, if anywhere: the shelf, what watches the decisions, where that is wanted, and the thread that writes.
+    pub fn examples(&self, settings: &Settings) -> Examples {
+        let collect = &settings.collect;
+        let writes = collect.auto != Auto::Off;
+        let Some(root) = examples_folder(settings) else {
+            if writes {
+                log::warn!("no examples are collected: there is no folder for them (collect.folder)");
+            }
+            return Examples::default();
+        };
+        let mib = |mib: u64| mib << 20;
+        let limits = Limits {
+            max_bytes: mib(collect.max_mib),
+            max_files: collect.max_files,
+            min_free_bytes: mib(collect.min_free_mib),
+        };
+        let about = About {
+            model: self.name.clone(),
+            engine_sha256: self.keys.as_ref().map(|keys| keys.engine_sha256.clone()),
+            labels: self.labels.clone(),
+            crop: self.crop,
+            grid: self.geometry.grid,
+        };
+        let place = root.display().to_string();
+        match examples::start(root, limits, about, writes) {
+            Ok((shelf, writer)) => {
+                if let Some((word, _)) = Auto::WORDS.iter().find(|(_, auto)| writes && *auto == collect.auto) {
+                    log::info!(
+                        "examples: {word}, at most one of a camera in {} s, kept in {place}",
+                        collect.interval_s
+                    );
+                }
+                let picker = writes.then(|| Picker::new(collect.clone(), Arc::clone(&shelf)));
+                Examples { shelf: Some(shelf), picker, writer }
+            }
+            Err(error) => {
+                log::warn!("no examples are collected: {error}; frames go on");
+                Examples::default()
+            }
         }
     }
 
@@ -137,7 +192,7 @@ impl Common {
     /// When an audit cannot be written, or an energy budget has no meter.
     pub fn guard(&self, settings: &Settings) -> Result<Option<(Guard, Keeper)>> {
         let Some(keys) = &self.keys else { return Ok(None) };
-        let (folder, slot_s) = (audit_folder(settings), settings.audit.slot_s);
+        let (folder, slot_s) = (state_folder(&settings.audit.folder), settings.audit.slot_s);
         let gate = &settings.gate;
         let cameras: Vec<guard::Camera> = settings.cameras.0.iter().map(|c| self.guarded(c, settings)).collect();
         let watched = cameras.iter().any(|camera| camera.promise.is_some()) || folder.is_some();
@@ -212,20 +267,48 @@ impl Common {
     }
 }
 
-/// Where audits are kept, if anywhere.
-fn audit_folder(settings: &Settings) -> Option<PathBuf> {
-    match &settings.audit.folder {
-        AuditFolder::Nowhere => None,
-        AuditFolder::At(folder) => Some(folder.clone()),
-        AuditFolder::Service => state_folder(),
-    }
+/// What collects examples in a run, as far as it is wanted.
+#[derive(Default)]
+pub struct Examples {
+    /// Where they are put.
+    pub shelf: Option<Arc<Shelf>>,
+    /// What chooses frames by itself, where that is wanted.
+    pub picker: Option<Picker>,
+    /// The thread that writes those.
+    pub writer: Option<Writer>,
 }
 
-/// The folder that the service manager gives for state, if there is one.
-pub fn state_folder() -> Option<PathBuf> {
-    // Several folders are separated by colons.
-    let folders = std::env::var("STATE_DIRECTORY").ok()?;
-    folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+/// Where examples are kept, if anywhere.
+fn examples_folder(settings: &Settings) -> Option<PathBuf> {
+    let folder = state_folder(&settings.collect.folder)?;
+    Some(if settings.collect.folder == StateFolder::Service { folder.join("examples") } else { folder })
+}
+
+/// Top-1 in percent over the share of fine, from what the model's makers measured of both over the cost; nothing where they tell too little.
+fn fine_share_to_top1(results: &StoredResults) -> Vec<(f64, f64)> {
+    let (Some([coarse, both]), Some(curve)) = (results.flop.as_deref(), &results.budgeted) else { return Vec::new() };
+    if both <= coarse {
+        return Vec::new();
+    }
+    let mut points: Vec<(f64, f64)> =
+        curve.iter().map(|(cost, top1)| ((cost - coarse) / (both - coarse), *top1)).collect();
+    points.retain(|(share, top1)| (-0.01..=1.01).contains(share) && top1.is_finite());
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.dedup_by(|a, b| a.0 == b.0);
+    points
+}
+
+/// A folder of the settings, if it is any.
+pub fn state_folder(folder: &StateFolder) -> Option<PathBuf> {
+    match folder {
+        StateFolder::Nowhere => None,
+        StateFolder::At(folder) => Some(folder.clone()),
+        // Several folders are separated by colons.
+        StateFolder::Service => {
+            let folders = std::env::var("STATE_DIRECTORY").ok()?;
+            folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+        }
+    }
 }
 
 /// Measures what the passes cost here and lets the cascade fall back to the static one.

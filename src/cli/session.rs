@@ -10,7 +10,7 @@ use crate::engine::{self, Backend};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture, Timing};
 use crate::model::package::Certificate;
-use crate::model::{self, Geometry, Label};
+use crate::model::{self, Geometry, Label, StoredResults};
 use crate::preprocess::{Preprocess, decode};
 use crate::report::text::printable;
 
@@ -29,6 +29,8 @@ pub struct Session {
     pub preprocess: Preprocess,
     /// The engine, with the threshold in force.
     pub cascade: Cascade,
+    /// What the model's makers measured of it, if they tell.
+    pub results: StoredResults,
     /// The certificate that the command line names, else the model's.
     pub certificate: Option<Certificate>,
     /// What a certificate must be made for to hold here; known where there is one, and where it was asked for.
@@ -75,6 +77,7 @@ impl Session {
         let weights = (keyed || certificate.is_some()).then(|| calibrate::weights_sha256(&model));
         let threshold = model.threshold.unwrap_or(DEFAULT_THRESHOLD);
         let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
+        let results = std::mem::take(&mut model.results);
         let package = args.model.as_deref().filter(|path| path.is_dir());
         let options = engine::Options { backend: backend(args)?, threads: args.threads, package };
         let engine = engine::open_on(model, &options)?;
@@ -87,7 +90,7 @@ impl Session {
         }
         let cascade = Cascade::new(engine, in_force.threshold);
         let (picture, inputs) = Default::default();
-        Ok(Self { name, labels, crop, preprocess, cascade, certificate, keys, in_force, inputs, picture })
+        Ok(Self { name, labels, crop, preprocess, cascade, results, certificate, keys, in_force, inputs, picture })
     }
 
     /// The threshold η in force.

@@ -5,6 +5,7 @@ mod outputs;
 mod read;
 mod read_outputs;
 mod show;
+mod value;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `[events]`.
     pub events: EventsSettings,
+    /// `[collect]`.
+    pub collect: CollectSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -176,25 +179,25 @@ pub struct PowerSettings {
 /// How decisions are audited. Cannot be changed while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditSettings {
-    /// Where audits are kept.
-    pub folder: AuditFolder,
+    /// Where audits are kept; nowhere, an alarm is still raised, but forgotten at a restart.
+    pub folder: StateFolder,
     /// Seconds of a slot, of which one frame is audited; `None` audits nothing.
     pub slot_s: Option<f64>,
 }
 
 impl Default for AuditSettings {
     fn default() -> Self {
-        Self { folder: AuditFolder::Service, slot_s: Some(10.0) }
+        Self { folder: StateFolder::Service, slot_s: Some(10.0) }
     }
 }
 
-/// Where audits are kept.
+/// Where something is kept from run to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AuditFolder {
+pub enum StateFolder {
     /// The folder that the service manager gives for state (`$STATE_DIRECTORY`); nowhere where there is none.
     #[default]
     Service,
-    /// Nowhere: an alarm is still raised, but forgotten at a restart.
+    /// Nowhere.
     Nowhere,
     /// This folder.
     At(PathBuf),
@@ -216,6 +219,8 @@ pub struct WebSettings {
     pub listen: SocketAddr,
     /// The file with the token of those who may change something, and of all who come from other machines.
     pub token_file: Option<PathBuf>,
+    /// The file with the token of those from other machines who may only look.
+    pub view_token_file: Option<PathBuf>,
     /// Names and addresses, besides those of this machine itself, that browsers may call it by.
     pub hosts: Vec<String>,
     /// The names of the classes whose decisions are counted one by one in the metrics, at most [`MAX_CLASSES`].
@@ -228,10 +233,67 @@ impl Default for WebSettings {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8632)),
             token_file: None,
+            view_token_file: None,
             hosts: Vec::new(),
             classes: Vec::new(),
         }
     }
+}
+
+/// Which frames are collected for training. Cannot be changed while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CollectSettings {
+    /// Those that are collected by themselves.
+    pub auto: Auto,
+    /// With [`Auto::Unsure`]: from which to which confidence of the answer.
+    pub band: (f64, f64),
+    /// With [`Auto::Random`]: of each frame.
+    pub probability: f64,
+    /// No camera's frames are collected by themselves in less time.
+    pub interval_s: f64,
+    /// Where they are kept: in this folder, or in `examples` in the service's.
+    pub folder: StateFolder,
+    /// At most so many MiB of them,
+    pub max_mib: u64,
+    /// and so many.
+    pub max_files: u64,
+    /// So many MiB of the disk stay free.
+    pub min_free_mib: u64,
+}
+
+impl Default for CollectSettings {
+    fn default() -> Self {
+        Self {
+            auto: Auto::Off,
+            band: (0.3, 0.6),
+            probability: 0.001,
+            interval_s: 10.0,
+            folder: StateFolder::Service,
+            max_mib: 500,
+            max_files: 5000,
+            min_free_mib: 1024,
+        }
+    }
+}
+
+/// Which frames are collected by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auto {
+    /// None.
+    #[default]
+    Off,
+    /// Refined ones on which the stages disagree.
+    Disagree,
+    /// Those whose confidence lies in a band.
+    Unsure,
+    /// Some, by chance.
+    Random,
+}
+
+impl Auto {
+    /// All of them, with their words.
+    pub const WORDS: [(&str, Auto); 4] =
+        [("off", Auto::Off), ("disagree", Auto::Disagree), ("unsure", Auto::Unsure), ("random", Auto::Random)];
 }
 
 /// What is logged.
@@ -295,6 +357,7 @@ impl Settings {
             ("[mqtt]", self.mqtt != new.mqtt),
             ("[webhook]", self.webhook != new.webhook),
             ("[events]", self.events != new.events),
+            ("[collect]", self.collect != new.collect),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
     }

@@ -4,19 +4,18 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use log::LevelFilter;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::outputs::is_host;
 use super::read_outputs::{Events, Mqtt, Webhook};
+use super::value::{
+    FOLDERS, band, budget, classes, folder, found, hosts, level, number, or_word, text, threshold, whole,
+};
 use super::{
-    AuditFolder, AuditSettings, CalibrationSettings, CameraSettings, Cameras, GateSettings, LEVELS, LogSettings,
+    AuditSettings, Auto, CalibrationSettings, CameraSettings, Cameras, CollectSettings, GateSettings, LogSettings,
     MAX_CAMERAS, MAX_CLASSES, MAX_NAME, ModelSettings, PowerSettings, RecordsSettings, ReportSettings, Settings,
     WebSettings,
 };
-use crate::calibrate::Budget;
-use crate::calibrate::cost::Unit;
 use crate::capture::Options;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +41,7 @@ struct File {
     mqtt: Mqtt,
     webhook: Webhook,
     events: Events,
+    collect: Collect,
     log: Log,
 }
 
@@ -116,8 +116,22 @@ struct Web {
     enabled: Key,
     listen: Key,
     token_file: Key,
+    view_token_file: Key,
     hosts: Key,
     classes: Key,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the section [collect]")]
+struct Collect {
+    auto: Key,
+    band: Key,
+    probability: Key,
+    interval_s: Key,
+    folder: Key,
+    max_mib: Key,
+    max_files: Key,
+    min_free_mib: Key,
 }
 
 #[derive(Default, Deserialize)]
@@ -143,6 +157,7 @@ pub(super) fn settings(text: &str, name: &str) -> Result<Settings> {
         mqtt: source.mqtt(&file.mqtt)?,
         webhook: source.webhook(&file.webhook)?,
         events: source.events(&file.events)?,
+        collect: source.collect(&file.collect)?,
         log: source.log(&file.log)?,
     })
 }
@@ -216,13 +231,7 @@ impl Source<'_> {
 
     fn audit(&self, raw: &Audit) -> Result<AuditSettings> {
         let default = AuditSettings::default();
-        let folder = self.key("audit.folder", &raw.folder, "a folder, \"service\" or \"none\"", |value| {
-            text(value).map(|path| match path {
-                "service" => AuditFolder::Service,
-                "none" => AuditFolder::Nowhere,
-                path => AuditFolder::At(PathBuf::from(path)),
-            })
-        })?;
+        let folder = self.key("audit.folder", &raw.folder, FOLDERS, folder)?;
         let slot = self.key("audit.slot_s", &raw.slot_s, "seconds from 0.01 to 86400, or \"off\"", |value| {
             or_word(value, "off", |value| number(value, 0.01..=86_400.0))
         })?;
@@ -340,6 +349,10 @@ impl Source<'_> {
         let token_file = self.key("web.token_file", &raw.token_file, "a file, or \"none\"", |value| {
             text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
         })?;
+        let view_token_file =
+            self.key("web.view_token_file", &raw.view_token_file, "a file, or \"none\"", |value| {
+                text(value).map(|path| (path != "none").then(|| PathBuf::from(path)))
+            })?;
         let hosts = self.key("web.hosts", &raw.hosts, "a list of names without ports, as [\"door.local\"]", hosts)?;
         let expected =
             format!("a list of at most {MAX_CLASSES} different names of classes (not \"other\"), as [\"church\"]");
@@ -348,8 +361,42 @@ impl Source<'_> {
             enabled: enabled.unwrap_or(default.enabled),
             listen: listen.unwrap_or(default.listen),
             token_file: token_file.flatten(),
+            view_token_file: view_token_file.flatten(),
             hosts: hosts.unwrap_or_default(),
             classes: classes.unwrap_or_default(),
+        })
+    }
+
+    fn collect(&self, raw: &Collect) -> Result<CollectSettings> {
+        let default = CollectSettings::default();
+        let words = "\"off\", \"disagree\", \"unsure\" or \"random\"";
+        let auto = self.key("collect.auto", &raw.auto, words, |value| {
+            Auto::WORDS.iter().find(|(word, _)| value.as_str() == Some(word)).map(|&(_, auto)| auto)
+        })?;
+        let bands = "two numbers from 0 to 1, the lower one first, as [0.3, 0.6]";
+        let band = self.key("collect.band", &raw.band, bands, band)?;
+        let probabilities = "a number from 0 to 1";
+        let probability =
+            self.key("collect.probability", &raw.probability, probabilities, |value| number(value, 0.0..=1.0))?;
+        let interval = self.key("collect.interval_s", &raw.interval_s, "seconds from 0.1 to 86400", |value| {
+            number(value, 0.1..=86_400.0)
+        })?;
+        let folder = self.key("collect.folder", &raw.folder, FOLDERS, folder)?;
+        let millions = "a whole number from 1 to 1000000";
+        let max_mib = self.key("collect.max_mib", &raw.max_mib, millions, |value| whole(value, 1..=1_000_000))?;
+        let max_files = self.key("collect.max_files", &raw.max_files, millions, |value| whole(value, 1..=1_000_000))?;
+        let free = "a whole number from 0 to 1000000";
+        let min_free =
+            self.key("collect.min_free_mib", &raw.min_free_mib, free, |value| whole(value, 0..=1_000_000))?;
+        Ok(CollectSettings {
+            auto: auto.unwrap_or(default.auto),
+            band: band.unwrap_or(default.band),
+            probability: probability.unwrap_or(default.probability),
+            interval_s: interval.unwrap_or(default.interval_s),
+            folder: folder.unwrap_or(default.folder),
+            max_mib: max_mib.unwrap_or(default.max_mib),
+            max_files: max_files.unwrap_or(default.max_files),
+            min_free_mib: min_free.unwrap_or(default.min_free_mib),
         })
     }
 
@@ -387,61 +434,4 @@ impl Source<'_> {
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
         Error::new(Kind::Config, format!("{}:{line}: {message}", self.name))
     }
-}
-
-/// A short account of a value.
-fn found(value: &Value) -> String {
-    let text = value.to_string().replace('\n', " ");
-    match text.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}...", &text[..cut]),
-        None => text,
-    }
-}
-
-pub(super) fn text(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| !text.is_empty() && !text.contains('\0'))
-}
-
-/// `None` within for the `word` that stands for no value.
-pub(super) fn or_word<T>(value: &Value, word: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<Option<T>> {
-    if value.as_str() == Some(word) { Some(None) } else { read(value).map(Some) }
-}
-
-pub(super) fn number(value: &Value, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
-    let number = value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))?;
-    range.contains(&number).then_some(number)
-}
-
-fn whole(value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
-    u64::try_from(value.as_integer()?).ok().filter(|whole| range.contains(whole))
-}
-
-/// Up to 2, so that 60 for 60 % is an error and not a camera that always refines.
-fn threshold(value: &Value) -> Option<f32> {
-    number(value, 0.0..=2.0).map(|threshold| threshold as f32)
-}
-
-/// Names or addresses as browsers send them; an IPv6 address stands in brackets.
-fn classes(value: &Value) -> Option<Vec<String>> {
-    let names: Option<Vec<String>> = value.as_array()?.iter().map(|name| text(name).map(str::to_owned)).collect();
-    // `other` is what all that are not listed count as.
-    let names = names.filter(|names| !names.iter().any(|name| name == "other"));
-    names.filter(|names| names.len() <= MAX_CLASSES && (1..names.len()).all(|i| !names[..i].contains(&names[i])))
-}
-
-fn hosts(value: &Value) -> Option<Vec<String>> {
-    let names = value.as_array()?.iter().map(|host| host.as_str().filter(|host| is_host(host)).map(str::to_owned));
-    names.collect()
-}
-
-/// `20 ms`, `150 mJ`.
-fn budget(text: &str) -> Option<Budget> {
-    let (value, unit) = text.trim().split_at(text.trim().find(|c: char| c.is_alphabetic())?);
-    let unit = [Unit::Ms, Unit::Mj].into_iter().find(|known| known.as_str() == unit)?;
-    let limit = value.trim().parse().ok().filter(|limit: &f64| limit.is_finite() && *limit > 0.0)?;
-    Some(Budget { unit, limit })
-}
-
-fn level(word: &str) -> Option<LevelFilter> {
-    LEVELS.iter().find(|(name, _)| *name == word).map(|&(_, level)| level)
 }

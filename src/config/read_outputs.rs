@@ -6,7 +6,8 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::outputs::{Broker, EventsSettings, MqttSettings, WebhookSettings};
-use super::read::{Key, Source, number, or_word, text};
+use super::read::{Key, Source};
+use super::value::{number, or_word, text};
 use crate::error::Result;
 
 /// The longest name of a user, prefix of topics, or URL, in bytes.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use toml::Value;
 
-use super::{AuditFolder, LEVELS, Settings};
+use super::{Auto, LEVELS, Settings, StateFolder};
 use crate::engine::Backend;
 
 /// Text in quotes, with what TOML wants escaped.
@@ -35,6 +35,7 @@ impl fmt::Display for Settings {
             mqtt,
             webhook,
             events,
+            collect,
             log,
         } = self;
         writeln!(f, "[model]")?;
@@ -69,12 +70,7 @@ impl fmt::Display for Settings {
         writeln!(f, "\n[power]")?;
         writeln!(f, "idle_s = {}", power.idle_s)?;
         writeln!(f, "\n[audit]")?;
-        let folder = match &audit.folder {
-            AuditFolder::Service => quoted("service"),
-            AuditFolder::Nowhere => quoted("none"),
-            AuditFolder::At(path) => quoted(path.display()),
-        };
-        writeln!(f, "folder = {folder}")?;
+        writeln!(f, "folder = {}", folder(&audit.folder))?;
         writeln!(f, "slot_s = {}", or(audit.slot_s, "off"))?;
         writeln!(f, "\n[calibration]")?;
         writeln!(f, "auto = {}", calibration.auto)?;
@@ -82,6 +78,8 @@ impl fmt::Display for Settings {
         writeln!(f, "enabled = {}", web.enabled)?;
         writeln!(f, "listen = {}", quoted(web.listen))?;
         writeln!(f, "token_file = {}", or(web.token_file.as_ref().map(|path| quoted(path.display())), "none"))?;
+        let view_token_file = or(web.view_token_file.as_ref().map(|path| quoted(path.display())), "none");
+        writeln!(f, "view_token_file = {view_token_file}")?;
         writeln!(f, "hosts = {}", Value::from(web.hosts.clone()))?;
         writeln!(f, "classes = {}", Value::from(web.classes.clone()))?;
         writeln!(f, "\n[mqtt]")?;
@@ -100,8 +98,26 @@ impl fmt::Display for Settings {
         writeln!(f, "secret_file = {}", file(&webhook.secret_file))?;
         writeln!(f, "\n[events]")?;
         writeln!(f, "socket = {}", file(&events.socket))?;
+        writeln!(f, "\n[collect]")?;
+        let auto = Auto::WORDS.iter().find(|(_, auto)| *auto == collect.auto).map_or("off", |(word, _)| word);
+        writeln!(f, "auto = {}", quoted(auto))?;
+        writeln!(f, "band = [{}, {}]", collect.band.0, collect.band.1)?;
+        writeln!(f, "probability = {}", collect.probability)?;
+        writeln!(f, "interval_s = {}", collect.interval_s)?;
+        writeln!(f, "folder = {}", folder(&collect.folder))?;
+        writeln!(f, "max_mib = {}", collect.max_mib)?;
+        writeln!(f, "max_files = {}", collect.max_files)?;
+        writeln!(f, "min_free_mib = {}", collect.min_free_mib)?;
         writeln!(f, "\n[log]")?;
         write!(f, "level = {}", quoted(word(log.level)))
+    }
+}
+
+fn folder(folder: &StateFolder) -> String {
+    match folder {
+        StateFolder::Service => quoted("service"),
+        StateFolder::Nowhere => quoted("none"),
+        StateFolder::At(path) => quoted(path.display()),
     }
 }
 

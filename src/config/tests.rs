@@ -123,6 +123,20 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[web]\ntoken_file = 1", 2, "web.token_file: expected a file, or \"none\", found 1"),
         ("[web]\nclasses = [\"a\", \"a\"]", 2, "web.classes: expected a list of at most 20 different names"),
         ("[web]\nhosts = [\"a:80\"]", 2, "web.hosts: expected a list of names without ports"),
+        ("[web]\nview_token_file = 1", 2, "web.view_token_file: expected a file, or \"none\", found 1"),
+        (
+            "[collect]\nauto = \"always\"",
+            2,
+            "collect.auto: expected \"off\", \"disagree\", \"unsure\" or \"random\", found \"always\"",
+        ),
+        ("[collect]\nband = [0.6, 0.3]", 2, "collect.band: expected two numbers from 0 to 1, the lower one first"),
+        ("[collect]\nband = [0.3]", 2, "collect.band"),
+        ("[collect]\nprobability = 2", 2, "collect.probability: expected a number from 0 to 1, found 2"),
+        ("[collect]\ninterval_s = 0", 2, "collect.interval_s: expected seconds from 0.1 to 86400, found 0"),
+        ("[collect]\nfolder = 1", 2, "collect.folder: expected a folder, \"service\" or \"none\", found 1"),
+        ("[collect]\nmax_mib = 0", 2, "collect.max_mib: expected a whole number from 1"),
+        ("[collect]\nmax_files = 0", 2, "collect.max_files"),
+        ("[collect]\nmin_free_mib = -1", 2, "collect.min_free_mib: expected a whole number from 0"),
         (
             "[log]\nlevel = \"loud\"",
             2,
@@ -232,7 +246,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                 },
                 power: PowerSettings { idle_s },
                 audit: AuditSettings {
-                    folder: [AuditFolder::Service, AuditFolder::Nowhere, AuditFolder::At("/a b".into())][level % 3]
+                    folder: [StateFolder::Service, StateFolder::Nowhere, StateFolder::At("/a b".into())][level % 3]
                         .clone(),
                     slot_s: threads.map(|threads| threads as f64 / 8.0),
                 },
@@ -241,6 +255,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     enabled: static_fallback,
                     listen: ([127, 0, 0, 1], keep_files as u16).into(),
                     token_file: None,
+                    view_token_file: (level == 2).then(|| "/a \"token\"".into()),
                     hosts: vec!["[fe80::1]".to_owned(), "door.local".to_owned()],
                     classes: vec!["chain saw".to_owned(), "<b>\"é".to_owned()],
                 },
@@ -261,6 +276,17 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     secret_file: static_fallback.then(|| "/s".into()),
                 },
                 events: EventsSettings { socket: static_fallback.then(|| "/run/a.sock".into()) },
+                collect: CollectSettings {
+                    auto: Auto::WORDS[level % 4].1,
+                    band: (f64::from(hysteresis) / 2.0, f64::from(hysteresis)),
+                    probability: f64::from(factor),
+                    interval_s: 0.1 + idle_s,
+                    folder: [StateFolder::Service, StateFolder::Nowhere, StateFolder::At("/b".into())][level % 3]
+                        .clone(),
+                    max_mib,
+                    max_files: max_mib,
+                    min_free_mib: u64::from(keep_files),
+                },
                 log: LogSettings { level: LEVELS[level].1 },
             }
         },

@@ -68,12 +68,12 @@ impl Feed {
         (snapshot.smooth, snapshot.threshold) = (decision.smooth, decision.threshold);
         snapshot.coarse_confidence = verdict.coarse_confidence;
         (snapshot.latency, snapshot.timing) = (decision.latency, decision.timing);
-        best(&verdict.probabilities, &mut snapshot.top);
+        gate::best(&verdict.probabilities, TOP, &mut snapshot.top);
         snapshot.coarse_top.clear();
         snapshot.informative.clear();
         if verdict.stage != Stage::Static {
             gate::softmax(&verdict.coarse.logits, &mut self.coarse);
-            best(&self.coarse, &mut snapshot.coarse_top);
+            gate::best(&self.coarse, TOP, &mut snapshot.coarse_top);
         }
         if verdict.stage == Stage::Fine {
             snapshot.informative.extend_from_slice(&verdict.choice.informative);
@@ -133,34 +133,4 @@ impl Snapshot {
 /// In the order of [`super::board::STEPS`].
 pub(super) fn steps_ms(timing: Timing) -> [f64; 6] {
     [timing.preprocess_ms, timing.coarse_ms, timing.gate_ms, timing.gather_ms, timing.fine_ms, timing.static_ms]
-}
-
-/// The [`TOP`] most probable classes, best first; equals in class order.
-fn best(probabilities: &[f32], top: &mut Vec<(usize, f32)>) {
-    top.clear();
-    for (label, &probability) in probabilities.iter().enumerate() {
-        let at = top.partition_point(|&(_, better)| better >= probability);
-        if at < TOP {
-            top.insert(at, (label, probability));
-            top.truncate(TOP);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn the_best_are_those_that_sorting_finds(probabilities in prop::collection::vec(0f32..1.0, 0..40)) {
-            let mut sorted: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
-            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
-            sorted.truncate(TOP);
-            let mut top = vec![(7, 7.0)];
-            best(&probabilities, &mut top);
-            prop_assert_eq!(top, sorted);
-        }
-    }
 }

@@ -96,6 +96,7 @@ impl Collector for Scrape {
         self.facts(&mut out)?;
         self.frames(&mut out, &self.cameras)?;
         self.decisions(&mut out, &self.cameras)?;
+        self.examples(&mut out)?;
         self.machine(&mut out)?;
         let sent = self.board.messages.all();
         let sent = sent.map(|(output, result, count)| (vec![("output", output), ("result", result)], count));
@@ -203,6 +204,16 @@ impl Scrape {
         out.gauges("cfvit_clock_hertz", "Mean clock", clocks)?;
         let clients = self.around.clients.iter().map(|(kind, count)| (vec![("kind", *kind)], *count as u64));
         out.gauges("cfvit_web_clients", "Open connections, and streams of pictures among them", clients)
+    }
+
+    fn examples(&self, out: &mut Out<'_>) -> fmt::Result {
+        let Some(shelf) = &self.board.examples else { return Ok(()) };
+        let reasons = |(reason, count): (&'static str, u64)| (vec![("reason", reason)], count);
+        out.counters("cfvit_examples", "Pictures kept for training", shelf.counts.saved().map(reasons))?;
+        let skipped = shelf.counts.skipped().into_iter().map(reasons);
+        out.counters("cfvit_examples_skipped", "Wanted pictures that were not kept", skipped)?;
+        let bytes = [(Labels::new(), shelf.usage().bytes)];
+        out.gauges("cfvit_examples_bytes", "Bytes of the pictures kept", bytes)
     }
 
     /// Where the machine tells nothing about it there is no series. `any` is always there where it does, so that 0 can be told from unknown.

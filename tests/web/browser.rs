@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::keeping::Kept;
 use super::service::{Service, TOKEN, ask, until};
 
 /// What WebDriver calls an element.
@@ -103,12 +104,14 @@ fn the_page_shows_what_was_decided_and_asks_for_nothing_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     hostile_package(dir.path());
     let (config, token) = (dir.path().join("cfvit.toml"), dir.path().join("token"));
+    let examples = dir.path().join("examples");
     std::fs::write(&token, TOKEN).unwrap();
     let text = format!(
         "[model]\npath = {:?}\n[gate]\nthreshold = 2\n[[camera]]\nname = \"door\"\nsource = \"pattern://?size=320x240&fps=5\"\n\
-         [web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\n",
+         [web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\n[collect]\nfolder = {:?}\nmin_free_mib = 0\n",
         dir.path().display().to_string(),
-        token.display().to_string()
+        token.display().to_string(),
+        examples.display().to_string()
     );
     std::fs::write(&config, text).unwrap();
     let service = Service::configured(&config);
@@ -126,6 +129,7 @@ fn the_page_shows_what_was_decided_and_asks_for_nothing_elsewhere() {
 
     the_outlines_are_those_of_the_same_frame(&browser, &decided);
     the_threshold_moves_by_keyboard(&browser, &service);
+    a_picture_is_kept_by_keyboard(&browser, &service, &examples);
     it_fits_its_window(&browser);
     what_stops_is_said_to_be_stale(&browser, &service);
 
@@ -184,6 +188,39 @@ fn the_threshold_moves_by_keyboard(browser: &Browser, service: &Service) {
     until("it is said", || browser.text("threshold-state").contains("changed"));
     browser.keys("revert", "\n");
     until("the old one is back", || in_force() == 2.0);
+}
+
+/// The picture stands still and is the one that is saved; a number names it; another key press takes it back.
+fn a_picture_is_kept_by_keyboard(browser: &Browser, service: &Service, examples: &Path) {
+    let drawn = || browser.run("return document.getElementById('canvas').dataset.seq").as_str().unwrap().to_owned();
+    let note = |what: &str| until(what, || browser.text("keep-note").contains(what));
+    let kept = || Kept::below(examples);
+    until("a picture can be kept", || browser.run("return document.getElementById('keep').disabled") == false);
+    browser.keys("keep", "\n");
+    note("is kept, not labelled");
+    let seq = drawn();
+    let decided = || service.camera()["frames"]["decided"].as_u64().unwrap();
+    let before = decided();
+    until("frames go on", || decided() > before + 5);
+    assert_eq!((drawn(), browser.text("pill").as_str()), (seq.clone(), "picture held"));
+    assert_eq!(
+        kept().iter().map(|kept| (kept.folder.as_str(), kept.seq.as_str())).collect::<Vec<_>>(),
+        [("inbox", seq.as_str())]
+    );
+    let first = browser.run("return document.querySelector('#asking button').dataset.key");
+    assert_eq!(first, "1");
+    browser.run("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: '2', bubbles: true}))");
+    note("kept for");
+    until("it is live again", || browser.text("pill") == "live" && drawn() != seq);
+    let labelled = kept();
+    assert!(labelled.len() == 1 && labelled[0].folder != "inbox" && labelled[0].seq == seq);
+    browser.keys("undo", "\n");
+    note("not kept after all");
+    assert!(kept().is_empty());
+    // Nothing is frozen by a key where nothing is asked.
+    browser.run("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', bubbles: true}))");
+    assert!(kept().is_empty());
+    assert!(browser.text("predicted").contains("fine") && browser.text("told") == "none");
 }
 
 fn it_fits_its_window(browser: &Browser) {

@@ -4,6 +4,7 @@
 
 mod browser;
 mod hostile;
+mod keeping;
 mod prometheus;
 mod service;
 
@@ -14,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use service::{Service, TOKEN, ask, ask_over, until};
+use service::{Service, TOKEN, VIEW_TOKEN, ask, ask_over, until};
 
 const BEARER: &str = concat!("Authorization: Bearer ", "0123456789abcdef0123456789abcdef", "\r\n");
 const JSON: &str = "Content-Type: application/json\r\nX-Cfvit: 1\r\n";
@@ -24,7 +25,7 @@ fn every_request_of_a_table_gets_its_status() {
     let service = Service::start("fps=5");
     let long = format!("X-Long: {}\r\n", "a".repeat(9 << 10));
     let big = "x".repeat(5 << 10);
-    let threshold = "/api/cameras/cam0/threshold";
+    let (threshold, examples) = ("/api/cameras/cam0/threshold", "/api/cameras/cam0/examples");
     for (method, path, headers, body, expected) in [
         ("GET", "/", "", "", 200),
         ("HEAD", "/", "", "", 200),
@@ -51,6 +52,20 @@ fn every_request_of_a_table_gets_its_status() {
         ("PUT", threshold, &format!("{BEARER}{JSON}"), "no JSON", 400),
         ("PUT", threshold, &format!("{BEARER}{JSON}"), &big, 413),
         ("PUT", "/api/cameras/nobody/threshold", &format!("{BEARER}{JSON}"), "{\"threshold\": 0.5}", 404),
+        ("PUT", threshold, &format!("{JSON}Authorization: Bearer {VIEW_TOKEN}\r\n"), "{\"threshold\": 0.5}", 403),
+        ("GET", "/api/model", "", "", 200),
+        ("GET", "/api/told", "", "", 200),
+        ("POST", examples, "", "{\"seq\": 0}", 403),
+        ("POST", examples, "X-Cfvit: 1\r\nContent-Type: text/plain\r\n", "{\"seq\": 0}", 415),
+        ("POST", examples, JSON, "{\"seq\": 0}", 401),
+        ("POST", examples, &format!("{JSON}Authorization: Bearer {VIEW_TOKEN}\r\n"), "{\"seq\": 0}", 403),
+        ("POST", examples, &format!("{BEARER}{JSON}Origin: http://evil.example\r\n"), "{\"seq\": 0}", 403),
+        ("POST", examples, &format!("{BEARER}{JSON}"), "{}", 400),
+        ("POST", examples, &format!("{BEARER}{JSON}"), "{\"seq\": -1}", 400),
+        ("POST", examples, &format!("{BEARER}{JSON}"), "{\"seq\": 0, \"class\": 10}", 400),
+        ("POST", examples, &format!("{BEARER}{JSON}"), "{\"seq\": 0, \"class\": \"../../x\"}", 400),
+        ("POST", examples, &format!("{BEARER}{JSON}"), "{\"seq\": 99999999}", 404),
+        ("POST", "/api/cameras/nobody/examples", &format!("{BEARER}{JSON}"), "{\"seq\": 0}", 404),
         ("POST", "/api/login", JSON, "{\"token\": \"wrong\"}", 401),
     ] {
         let answer = ask(service.port, method, path, headers, body);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// The token of [`Service::start`].
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+/// The one for looking only.
+pub const VIEW_TOKEN: &str = "fedcba9876543210fedcba9876543210";
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -25,6 +27,8 @@ pub fn until(what: &str, done: impl Fn() -> bool) {
 /// A run with a page, until it is dropped.
 pub struct Service {
     pub port: u16,
+    /// Where [`Service::start`] keeps examples.
+    pub examples: PathBuf,
     child: Child,
     _dir: Option<tempfile::TempDir>,
 }
@@ -34,15 +38,21 @@ impl Service {
     pub fn start(query: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (config, token) = (dir.path().join("cfvit.toml"), dir.path().join("token"));
+        let (view_token, examples) = (dir.path().join("view-token"), dir.path().join("examples"));
         std::fs::write(&token, TOKEN).unwrap();
+        std::fs::write(&view_token, VIEW_TOKEN).unwrap();
         let text = format!(
             "[[camera]]\nname = \"cam0\"\nsource = \"pattern://?size=320x240&{query}\"\n\
-             [web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\n",
-            token.display().to_string()
+             [web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {:?}\nview_token_file = {:?}\n\
+             [collect]\nfolder = {:?}\nmin_free_mib = 0\nmax_files = 4\n",
+            token.display().to_string(),
+            view_token.display().to_string(),
+            examples.display().to_string()
         );
         std::fs::write(&config, text).unwrap();
         let mut service = Self::configured(&config);
         service._dir = Some(dir);
+        service.examples = examples;
         service
     }
 
@@ -61,7 +71,7 @@ impl Service {
         };
         // Nobody may ever wait for this pipe.
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        let service = Self { port, child, _dir: None };
+        let service = Self { port, examples: PathBuf::new(), child, _dir: None };
         // The page is there before the run begins.
         until("the camera", || service.camera()["frames"].is_object());
         service

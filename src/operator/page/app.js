@@ -18,6 +18,10 @@ let fetching = false;
 let spokenAt = 0;
 let spoken = "";
 let editing = false; // the threshold was moved and neither applied nor reverted
+let model = null; // what stays the same for the whole run
+let frozen = false; // the shown picture stays until it is said what it is
+let kept = null; // the last picture that was kept: its camera, its frame, and whether it was discarded
+let toldCount = -1; // how many warnings and errors the list knows of
 
 const element = (name, text, className) => {
   const made = document.createElement(name);
@@ -63,7 +67,20 @@ function connect() {
   source = new EventSource(camera === null ? "api/events" : `api/events?camera=${encodeURIComponent(camera)}`);
   source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
   source.addEventListener("decision", (event) => onDecision(JSON.parse(event.data)));
-  source.addEventListener("error", () => showPill("bad", "no connection"));
+  source.addEventListener("error", explainError);
+}
+
+// Why there are no events is told only to a plain request.
+async function explainError() {
+  showPill("bad", "no connection");
+  try {
+    await ask("api/state");
+  } catch (error) {
+    if (error.status !== 401) return;
+    showPill("bad", "log in to look");
+    $("login").hidden = false;
+    disconnect();
+  }
 }
 
 function disconnect() {
@@ -77,15 +94,31 @@ function onState(next) {
   showTabs(names);
   if (!names.includes(camera) && names.length > 0) return choose(names[0]);
   const one = current();
-  if (one && one.decision && (shown === null || one.state !== "up")) showAnswer(one.decision);
+  if (one && one.decision && !frozen && (shown === null || one.state !== "up")) showAnswer(one.decision);
   setText("version", `${state.model} · cfvit ${state.version}`);
   showAge();
   showThreshold();
+  showKeeping();
   showHealth();
+  if (state.told !== toldCount) loadTold();
+  if (model === null) loadModel();
+}
+
+async function loadModel() {
+  model = {};
+  try {
+    model = await (await ask("api/model")).json();
+    $("promise").hidden = !model.promise;
+    setText("promise", model.promise ? `Certified: ${model.promise}.` : "");
+    showThreshold();
+  } catch (_) {
+    model = null; // The next state asks again.
+  }
 }
 
 function choose(name) {
   camera = name;
+  thaw();
   [shown, bitmap, wanted, editing, seenAt, gap_s] = [null, null, null, false, 0, 0];
   draw();
   connect();
@@ -120,9 +153,14 @@ function showAge() {
   const age_s = seenAt ? (performance.now() - seenAt) / 1000 : one.age_s;
   const words = { waiting: "waiting for camera", lost: "camera lost", ended: "ended" };
   const old = known(age_s) && age_s > Math.max(PATIENCE_S, 3 * period_s);
-  const missing = words[one.state];
+  const missing = frozen ? undefined : words[one.state];
   const overlay = $("overlay");
-  document.body.classList.toggle("stale", old || Boolean(missing));
+  document.body.classList.toggle("stale", !frozen && (old || Boolean(missing)));
+  if (frozen) {
+    showPill("waiting", "picture held");
+    overlay.hidden = true;
+    return;
+  }
   if (missing) showPill(one.state === "lost" ? "bad" : "waiting", missing);
   else if (old) showPill("bad", `stale ${duration(age_s)}`);
   else showPill("live", "live");
@@ -150,7 +188,7 @@ async function fetchPicture() {
   try {
     const response = await ask(`cameras/${encodeURIComponent(of)}/frame.jpg?seq=${decision.seq}`);
     const picture = await createImageBitmap(await response.blob());
-    if (of === camera) {
+    if (of === camera && !frozen) {
       if (bitmap) bitmap.close();
       [bitmap, shown] = [picture, decision];
       draw();
@@ -270,7 +308,133 @@ function speak(text) {
   setText("live", text);
 }
 
+// --- Keeping pictures for training. ---
+
+function showKeeping() {
+  $("keeping").hidden = !(state.may_write && state.examples);
+  $("keep").disabled = frozen || shown === null;
+}
+
+function post(of, seq, what) {
+  const headers = { "X-Cfvit": "1", "Content-Type": "application/json" };
+  return ask(`api/cameras/${encodeURIComponent(of)}/examples`, { method: "POST", headers, body: JSON.stringify({ seq, ...what }) });
+}
+
+// The picture is on the disk before anybody thinks about it: the service forgets what it showed within seconds.
+async function keep() {
+  if (frozen || shown === null) return;
+  frozen = true;
+  kept = { of: camera, seq: shown.seq, discarded: false };
+  showKeeping();
+  showAge();
+  try {
+    await post(kept.of, kept.seq, {});
+    if (frozen) askClass();
+  } catch (error) {
+    thaw();
+    setText("keep-note", error.message);
+  }
+}
+
+function askClass() {
+  const classes = [];
+  for (const one of [...shown.top, ...shown.coarse_top]) {
+    if (classes.length < 9 && !classes.some((known) => known.label === one.label)) classes.push(one);
+  }
+  const choices = classes.map((one, index) => [String(index + 1), one.name || `class ${one.label}`, { class: one.label }]);
+  choices.push(["0", "none of them", {}], ["Delete", "discard", { discard: true }]);
+  const buttons = choices.map(([key, name, what]) => {
+    const button = element("button");
+    button.dataset.key = key;
+    button.append(element("b", key), name);
+    button.addEventListener("click", () => settle(name, what));
+    return button;
+  });
+  const asking = $("asking");
+  asking.replaceChildren(asking.firstElementChild, ...buttons);
+  asking.hidden = false;
+  $("undo").hidden = true;
+  setText("keep-note", `frame ${kept.seq} is kept, not labelled`);
+  buttons[0].focus();
+}
+
+async function settle(name, what) {
+  try {
+    const answer = await (await post(kept.of, kept.seq, what)).json();
+    kept.discarded = Boolean(what.discard);
+    $("undo").hidden = false;
+    const where = { inbox: "kept, not labelled", discarded: "not kept" }[answer.place] || `kept for ${answer.place}: ${name}`;
+    thaw();
+    setText("keep-note", `frame ${kept.seq}: ${where}`);
+    $("keep").focus();
+  } catch (error) {
+    setText("keep-note", error.message);
+  }
+}
+
+async function undo() {
+  try {
+    await post(kept.of, kept.seq, kept.discarded ? {} : { discard: true });
+    setText("keep-note", `frame ${kept.seq}: ${kept.discarded ? "kept again, not labelled" : "not kept after all"}`);
+    $("undo").hidden = true;
+    $("keep").focus();
+  } catch (error) {
+    setText("keep-note", error.message);
+  }
+}
+
+function thaw() {
+  frozen = false;
+  $("asking").hidden = true;
+  if (state) showKeeping();
+  showAge();
+}
+
+function onKey(event) {
+  if (!frozen || event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+  const key = event.key === "Escape" ? "0" : event.key;
+  const button = Array.from($("asking").querySelectorAll("button")).find((one) => one.dataset.key === key);
+  if (!button) return;
+  event.preventDefault();
+  button.click();
+}
+
 // --- The threshold. ---
+
+// The share of the values below `value`, straight within a bucket, and of how many.
+function shareBelow(buckets, value) {
+  let [lower, below, total] = [0, 0, 0];
+  for (const [upper, count] of buckets) {
+    const part = upper > lower ? Math.min(1, Math.max(0, (value - lower) / (upper - lower))) : Number(value > upper);
+    below += count * (value > 1 ? 1 : part);
+    total += count;
+    lower = upper;
+  }
+  return total > 0 ? [below / total, total] : [null, 0];
+}
+
+// On a curve of points that ascend; nothing without one.
+function onCurve(curve, x) {
+  if (!curve || curve.length === 0) return null;
+  const after = curve.findIndex((point) => point[0] >= x);
+  if (after <= 0) return curve[after === 0 ? 0 : curve.length - 1][1];
+  const [[x0, y0], [x1, y1]] = [curve[after - 1], curve[after]];
+  return y0 + ((y1 - y0) * (x - x0)) / (x1 - x0);
+}
+
+function showPredicted(one) {
+  const [fine, frames] = shareBelow(one.confidence || [], Number($("number").value));
+  if (fine === null) return setText("predicted", "");
+  const ms = state.steps_ms;
+  const parts = [`${percent(fine, 0)} fine`];
+  if (known(ms.coarse) && (known(ms.fine) || fine === 0)) {
+    const time = ms.preprocess + ms.coarse + ms.gate + fine * ((ms.gather || 0) + (ms.fine || 0));
+    parts.push(`${time.toFixed(1)} ms a frame`);
+  }
+  const top1 = onCurve(model && model.accuracy, fine);
+  const accuracy = known(top1) ? ` On its makers' pictures the model is right on ${top1.toFixed(1)} % at that share.` : " How often the model is right then is not known here.";
+  setText("predicted", `Here: about ${parts.join(", ")}, by the ${frames} coarse confidences since the start.${accuracy}`);
+}
 
 function showThreshold() {
   const one = current();
@@ -280,6 +444,7 @@ function showThreshold() {
   $("login").hidden = state.may_write || !state.may_login;
   if (!threshold) return setText("threshold-state", "");
   if (!editing && known(threshold.in_force)) moveThreshold(threshold.in_force);
+  showPredicted(one);
   const changed = known(threshold.changed_ms);
   const configured = percent(threshold.configured, 0);
   setText("threshold-state", changed
@@ -324,6 +489,7 @@ async function login(event) {
     const headers = { "X-Cfvit": "1", "Content-Type": "application/json" };
     await ask("api/login", { method: "POST", headers, body: JSON.stringify({ token: token.value }) });
     setText("threshold-note", "");
+    $("login").hidden = true;
     connect();
   } catch (error) {
     setText("threshold-note", error.message);
@@ -472,6 +638,7 @@ function showHealth() {
     ["Power", unit(machine.last_second && machine.last_second.power_w, "W")],
     ["Hottest zone", unit(machine.last_second && machine.last_second.temperature_celsius, "°C", 0)],
     ["Held back by", machine.limited_by.join(", ") || "nothing"],
+    ["Kept for training", state.examples ? `${state.examples.files} pictures, ${(state.examples.bytes / 1048576).toFixed(1)} MiB` : "nowhere"],
     ["Viewers", `${one.pictures ? one.pictures.viewers : 0}, ${state.clients.connections} connections`],
   ];
   const list = $("health-list");
@@ -487,6 +654,21 @@ function showHealth() {
     term.textContent = name;
     if (text.textContent !== value) text.textContent = value;
   });
+}
+
+async function loadTold() {
+  toldCount = state.told;
+  try {
+    const { told } = await (await ask("api/told")).json();
+    const lines = told.map((one) => {
+      const line = element("li");
+      line.append(element("span", new Date(one.time_ms).toLocaleString(), "quiet"), " ", element(one.level === "error" ? "b" : "span", one.level), ` ${one.text}`);
+      return line;
+    });
+    $("told").replaceChildren(...(lines.length ? lines : [element("li", "none")]));
+  } catch (_) {
+    toldCount = -1; // The next state asks again.
+  }
 }
 
 // --- The beginning. ---
@@ -506,6 +688,9 @@ $("revert").addEventListener("click", () => {
   if (one && one.threshold && known(one.threshold.changed_ms)) writeThreshold("DELETE");
   else showThreshold();
 });
+$("keep").addEventListener("click", keep);
+$("undo").addEventListener("click", undo);
+document.addEventListener("keydown", onKey);
 $("login").addEventListener("submit", login);
 for (const input of document.querySelectorAll("input[name=range]")) input.addEventListener("change", loadHistory);
 setInterval(showAge, 250);

@@ -34,17 +34,27 @@ pub enum Peer {
     Tcp,
 }
 
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    /// Look.
+    View,
+    /// Look and change.
+    Control,
+}
+
 /// The rules of one service.
 #[derive(Debug)]
 pub struct Access {
-    /// The token's digest.
-    token: Option<[u8; 32]>,
+    /// The tokens' digests.
+    tokens: Vec<(Scope, [u8; 32])>,
     hosts: Vec<String>,
     /// A socket can be reached from other machines, so what a request says of its host means nothing.
     network: bool,
-    sessions: Mutex<Vec<([u8; 32], Instant)>>,
+    sessions: Mutex<Vec<(Scope, [u8; 32], Instant)>>,
     logins: Limit,
     writes: Limit,
+    examples: Limit,
     pictures: Limit,
 }
 
@@ -54,14 +64,31 @@ impl Access {
     /// # Errors
     /// [`Kind::Config`] when the token cannot be read or is too short.
     pub fn new(settings: &WebSettings) -> Result<Self> {
-        let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        let mut tokens = Vec::new();
+        let files = [
+            (Scope::Control, "web.token_file", &settings.token_file),
+            (Scope::View, "web.view_token_file", &settings.view_token_file),
+        ];
+        for (scope, key, file) in files {
+            if let Some(file) = file {
+                tokens.push((scope, digest(read_token(key, file)?.as_bytes())));
+            }
+        }
+        if let [(_, control), (_, view)] = tokens[..]
+            && control == view
+        {
+            let message = "web.view_token_file: expected another token than in web.token_file, found the same";
+            return Err(Error::new(Kind::Config, message));
+        }
         Ok(Self {
-            token: token.map(|token| digest(token.as_bytes())),
+            tokens,
             hosts: settings.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             network: false,
             sessions: Mutex::default(),
             logins: Limit::new(5, Duration::from_secs(60)),
             writes: Limit::new(10, Duration::from_secs(60)),
+            // Each example is two: kept at once, named later.
+            examples: Limit::new(60, Duration::from_secs(60)),
             pictures: Limit::new(20, Duration::from_secs(1)),
         })
     }
@@ -76,7 +103,7 @@ impl Access {
             if address.ip().to_canonical().is_loopback() {
                 continue;
             }
-            if self.token.is_none() {
+            if self.tokens.is_empty() {
                 let message = format!(
                     "web.listen: {socket} can be reached from other machines: expected a loopback address, or web.token_file with a \
                      token of at least {MIN_TOKEN} characters"
@@ -93,7 +120,7 @@ impl Access {
 
     /// Whether anybody can be allowed to change something over TCP.
     pub fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.tokens.iter().any(|(scope, _)| *scope == Scope::Control)
     }
 
     /// Judges a request before it is looked at any further.
@@ -109,23 +136,31 @@ impl Access {
             if OPEN.contains(&path) || peer == Peer::Unix || (local && !self.network) {
                 return Ok(());
             }
-            return self.check_token(headers);
+            return self.scope(headers).map(|_| ());
         }
         check_write(request, host.as_deref())?;
         if path == "/api/login" {
             return self.logins.take("logins");
         }
-        self.writes.take("changes")?;
-        match (peer, self.token) {
-            (Peer::Unix, _) => Ok(()),
-            (Peer::Tcp, None) => refuse(StatusCode::FORBIDDEN, "read-only: no token is configured (web.token_file)"),
-            (Peer::Tcp, Some(_)) => self.check_token(headers),
+        match path.ends_with("/examples") {
+            true => self.examples.take("examples")?,
+            false => self.writes.take("changes")?,
+        }
+        if peer == Peer::Unix {
+            return Ok(());
+        }
+        if !self.has_token() {
+            return refuse(StatusCode::FORBIDDEN, "read-only: no token is configured (web.token_file)");
+        }
+        match self.scope(headers)? {
+            Scope::Control => Ok(()),
+            Scope::View => refuse(StatusCode::FORBIDDEN, "this token is only for looking (web.view_token_file)"),
         }
     }
 
     /// Whether a request may change something, as far as its token or cookie says.
     pub fn may_write(&self, headers: &HeaderMap, peer: Peer) -> bool {
-        peer == Peer::Unix || (self.token.is_some() && self.check_token(headers).is_ok())
+        peer == Peer::Unix || self.scope(headers) == Ok(Scope::Control)
     }
 
     /// One more picture.
@@ -141,43 +176,51 @@ impl Access {
     /// # Errors
     /// 401 for another token, 403 where there is none.
     pub fn login(&self, token: &str) -> std::result::Result<String, Refusal> {
-        let Some(expected) = self.token else {
+        if self.tokens.is_empty() {
             return refuse(StatusCode::FORBIDDEN, "read-only: no token is configured (web.token_file)");
-        };
-        if !same(&digest(token.as_bytes()), &expected) {
-            return refuse(StatusCode::UNAUTHORIZED, "the token is wrong");
         }
+        let scope = self.token_scope(token)?;
         let Some(id) = random() else {
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random numbers");
         };
         let mut sessions = lock(&self.sessions);
-        sessions.retain(|(_, begun)| begun.elapsed() < SESSION);
+        sessions.retain(|(.., begun)| begun.elapsed() < SESSION);
         if sessions.len() == MAX_SESSIONS {
             sessions.remove(0);
         }
-        sessions.push((digest(id.as_bytes()), Instant::now()));
+        sessions.push((scope, digest(id.as_bytes()), Instant::now()));
         let seconds = SESSION.as_secs();
         Ok(format!("{COOKIE}={id}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}"))
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> std::result::Result<(), Refusal> {
+    /// What a token allows. All are compared, whichever it is.
+    fn token_scope(&self, token: &str) -> std::result::Result<Scope, Refusal> {
+        let sent = digest(token.trim().as_bytes());
+        let allows = |found, (scope, known): &(Scope, [u8; 32])| if same(known, &sent) { Some(*scope) } else { found };
+        match self.tokens.iter().fold(None, allows) {
+            Some(scope) => Ok(scope),
+            None => refuse(StatusCode::UNAUTHORIZED, "the token is wrong"),
+        }
+    }
+
+    /// What a request's token or cookie allows.
+    fn scope(&self, headers: &HeaderMap) -> std::result::Result<Scope, Refusal> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        if let (Some(sent), Some(expected)) = (bearer, self.token) {
-            return match same(&digest(sent.trim().as_bytes()), &expected) {
-                true => Ok(()),
-                false => refuse(StatusCode::UNAUTHORIZED, "the token is wrong"),
-            };
+        if let Some(sent) = bearer.filter(|_| !self.tokens.is_empty()) {
+            return self.token_scope(sent);
         }
         let cookies = text(header::COOKIE).unwrap_or_default();
         let session = cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='));
-        let known = session.map(|id| digest(id.as_bytes())).is_some_and(|id| {
+        let known = session.map(|id| digest(id.as_bytes())).and_then(|id| {
             let sessions = lock(&self.sessions);
-            sessions.iter().any(|(known, begun)| same(known, &id) && begun.elapsed() < SESSION)
+            let is_known =
+                |(_, known, begun): &&(Scope, [u8; 32], Instant)| same(known, &id) && begun.elapsed() < SESSION;
+            sessions.iter().find(is_known).map(|(scope, ..)| *scope)
         });
         match known {
-            true => Ok(()),
-            false => refuse(
+            Some(scope) => Ok(scope),
+            None => refuse(
                 StatusCode::UNAUTHORIZED,
                 "a token is needed: Authorization: Bearer TOKEN, or log in on the page",
             ),
@@ -234,13 +277,12 @@ fn is_local_name(host: &str) -> bool {
 }
 
 /// The first line of the file.
-fn read_token(path: &Path) -> Result<String> {
+fn read_token(key: &str, path: &Path) -> Result<String> {
     let name = path.display();
-    let fails = |cause| Error::caused(Kind::Config, format!("web.token_file: cannot read {name}"), cause);
+    let fails = |cause| Error::caused(Kind::Config, format!("{key}: cannot read {name}"), cause);
     let size = std::fs::metadata(path).map_err(fails)?.len();
     let wrong = |what: String| {
-        let message =
-            format!("web.token_file: {name}: expected one line of at least {MIN_TOKEN} characters, found {what}");
+        let message = format!("{key}: {name}: expected one line of at least {MIN_TOKEN} characters, found {what}");
         Error::new(Kind::Config, message)
     };
     if size > MAX_TOKEN {

@@ -7,6 +7,7 @@ use axum::http::Request;
 use super::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const VIEW_TOKEN: &str = "fedcba9876543210fedcba9876543210";
 
 fn access(token: bool, hosts: &[&str]) -> Access {
     let dir = tempfile::tempdir().unwrap();
@@ -14,6 +15,60 @@ fn access(token: bool, hosts: &[&str]) -> Access {
     std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
     Access::new(&WebSettings { token_file: token.then_some(path), hosts, ..WebSettings::default() }).unwrap()
+}
+
+/// With a token for looking besides the other, and a socket that the network reaches.
+fn networked() -> Access {
+    let dir = tempfile::tempdir().unwrap();
+    let [control, view] = [TOKEN, VIEW_TOKEN].map(|token| {
+        let path = dir.path().join(token);
+        std::fs::write(&path, token).unwrap();
+        Some(path)
+    });
+    let settings = WebSettings { token_file: control, view_token_file: view, ..WebSettings::default() };
+    let mut access = Access::new(&settings).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    access.check_sockets(&[Socket::Tcp(socket, "0.0.0.0:1".parse().unwrap())]).unwrap();
+    access
+}
+
+#[test]
+fn who_may_look_may_not_change() {
+    let access = networked();
+    let write = [("host", "localhost"), ("content-type", "application/json"), ("x-cfvit", "1")];
+    let cookie = |token: &str| access.login(token).unwrap().split(';').next().unwrap().to_owned();
+    let bearer = |token: &str| format!("Bearer {token}");
+    for (name, value, get, put) in [
+        ("authorization", bearer(TOKEN), 200, 200),
+        ("authorization", bearer(VIEW_TOKEN), 200, 403),
+        ("authorization", bearer("wrong"), 401, 401),
+        ("cookie", cookie(TOKEN), 200, 200),
+        ("cookie", cookie(VIEW_TOKEN), 200, 403),
+        ("cookie", "cfvit_session=0".to_owned(), 401, 401),
+    ] {
+        let headers: Vec<(&str, &str)> = write.into_iter().chain([(name, value.as_str())]).collect();
+        let both = ["GET", "PUT"].map(|method| status(&access, &request(method, "/api/state", &headers)));
+        assert_eq!(both, [get, put], "{name}: {value}");
+        let headers = request("GET", "/", &headers).headers().clone();
+        assert_eq!(access.may_write(&headers, Peer::Tcp), put == 200);
+    }
+    assert_eq!(access.login("wrong").unwrap_err().0, StatusCode::UNAUTHORIZED);
+}
+
+#[test]
+fn both_tokens_must_differ_and_one_for_looking_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, TOKEN).unwrap();
+    let same =
+        WebSettings { token_file: Some(path.clone()), view_token_file: Some(path.clone()), ..WebSettings::default() };
+    assert!(Access::new(&same).unwrap_err().to_string().contains("found the same"));
+    let access = Access::new(&WebSettings { view_token_file: Some(path), ..WebSettings::default() }).unwrap();
+    assert!(!access.has_token());
+    let bearer = format!("Bearer {TOKEN}");
+    let headers =
+        [("host", "localhost"), ("content-type", "application/json"), ("x-cfvit", "1"), ("authorization", &bearer)];
+    assert_eq!(status(&access, &request("PUT", "/api/cameras/a/threshold", &headers)), 403);
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {

@@ -49,6 +49,14 @@ pub fn state(app: &App, may_write: bool) -> Value {
             "limited_by": machine.limited_by,
             "last_second": row.map(|row| named(&MACHINE_COLUMNS, &row.machine)),
         },
+        "told": crate::logging::told_count(),
+        "examples": board.examples.as_ref().map(|shelf| {
+            let usage = shelf.usage();
+            json!({ "files": usage.files, "bytes": usage.bytes })
+        }),
+        "steps_ms": board.steps.iter().zip(super::super::board::STEPS).map(|(step, name)| {
+            (name.to_owned(), maybe(step.counted().mean().map(|mean_s| (mean_s * 1e3) as f32)))
+        }).collect::<Map<_, _>>(),
         "clients": { "connections": app.connections(), "streams": app.streams() },
     })
 }
@@ -77,11 +85,30 @@ fn camera(board: &Board, view: &CameraView, row: Option<&Row>) -> Value {
             "in_flight": tally.in_flight, "fine": tally.fine, "static": tally.full,
             "corrupt": tally.corrupt, "short": tally.short,
         },
+        "confidence": channel.as_ref().map(|channel| {
+            let buckets = channel.confidence.counted().buckets;
+            buckets.iter().map(|&(bound, count)| json!([bound.min(1.0), count])).collect::<Vec<_>>()
+        }),
         "reconnects": view.counts.map(|counts| counts.reconnects),
         "last_second": last_second.map(|(_, values)| named(&CAMERA_COLUMNS, values)),
         "pictures": pictures,
         "decision": newest.map(|newest| decision(board, &newest, None)),
     })
+}
+
+/// What stays the same for the whole run.
+pub fn model(board: &Board) -> Value {
+    let facts = &board.facts;
+    json!({ "v": 1, "labels": facts.labels, "accuracy": facts.accuracy, "promise": facts.promise })
+}
+
+/// The last warnings and errors, newest first.
+pub fn told() -> Value {
+    let told = crate::logging::told();
+    let told = told.iter().map(|told| {
+        json!({ "time_ms": unix_ms(told.at), "level": told.level.as_str().to_ascii_lowercase(), "text": told.text })
+    });
+    json!({ "v": 1, "told": told.collect::<Vec<_>>() })
 }
 
 /// The word for a state.

@@ -10,9 +10,12 @@
 //! | `GET /cameras/C/frame.jpg?seq=N` | the picture of that frame, else the next one |
 //! | `GET /cameras/C/stream.mjpg` | pictures as multipart/x-mixed-replace |
 //! | `PUT`, `DELETE /api/cameras/C/threshold` | `{"threshold": 0.7}`; back to the configuration's |
+//! | `POST /api/cameras/C/examples` | `{"seq": N}` keeps that picture, with `"class": K` as one of that class, with `"discard": true` not |
+//! | `GET /api/model`, `/api/told` | what stays the same for the run; the last warnings and errors |
 //! | `POST /api/login` | `{"token": "…"}`; a cookie for twelve hours |
 
 mod access;
+mod examples;
 mod json;
 mod listen;
 mod page;

@@ -17,14 +17,14 @@ use super::access::Peer;
 use super::page::FILES;
 use super::respond::{Refusal, bytes, json, refuse, secure};
 use super::serve::App;
-use super::{MAX_BODY, REQUEST_PATIENCE, json as say, stream};
+use super::{MAX_BODY, REQUEST_PATIENCE, examples, json as say, stream};
 use crate::operator::board::Channel;
 use crate::operator::history::MACHINE_COLUMNS;
 use crate::operator::metrics::{self, Around, Format};
 use crate::operator::pictures::{Shot, Viewer};
 use crate::report::CameraState;
 
-type Answer = Result<Response<Body>, Refusal>;
+pub(super) type Answer = Result<Response<Body>, Refusal>;
 
 /// All addresses, behind the guard.
 pub fn router(app: &Arc<App>) -> Router {
@@ -39,6 +39,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/state", get(state))
         .route("/api/history", get(history))
         .route("/api/events", get(events))
+        .route("/api/model", get(async |State(app): State<Arc<App>>| json(StatusCode::OK, &say::model(&app.board))))
+        .route("/api/told", get(async || json(StatusCode::OK, &say::told())))
+        .route("/api/cameras/{camera}/examples", post(examples::put))
         .route("/api/login", post(login))
         .route("/api/cameras/{camera}/threshold", put(set_threshold).delete(reset_threshold))
         .route("/cameras/{camera}/frame.jpg", get(frame))
@@ -180,7 +183,7 @@ async fn login(State(app): State<Arc<App>>, body: Body) -> Answer {
 }
 
 /// A short body, in a short time.
-async fn body_json(body: Body) -> Result<Value, Refusal> {
+pub(super) async fn body_json(body: Body) -> Result<Value, Refusal> {
     let Ok(bytes) = timeout(REQUEST_PATIENCE, to_bytes(body, MAX_BODY)).await else {
         return refuse(StatusCode::REQUEST_TIMEOUT, "the request did not come in time");
     };
@@ -190,7 +193,7 @@ async fn body_json(body: Body) -> Result<Value, Refusal> {
 }
 
 /// The channel of a camera that is, or was, in service.
-fn channel(app: &App, camera: &str) -> Result<Arc<Channel>, Refusal> {
+pub(super) fn channel(app: &App, camera: &str) -> Result<Arc<Channel>, Refusal> {
     let known = || app.board.view().is_some_and(|view| view.cameras().iter().any(|known| known.name == camera));
     match app.board.find(camera) {
         Some(channel) => Ok(channel),
