@@ -34,10 +34,8 @@ pub struct Common {
     /// The classes, in class order.
     labels: Vec<Label>,
     /// What its makers measured.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the operator's board shows it"))]
     results: StoredResults,
     /// Names of the classes that are counted one by one.
-    #[cfg_attr(not(feature = "web"), allow(dead_code, reason = "only the metrics count them"))]
     counted: Vec<String>,
     /// The certificate, and what it must be made for.
     certificate: Option<Certificate>,
@@ -148,7 +146,6 @@ impl Common {
     }
 
     /// The classes that are counted one by one. A name that is no class of this model is told and left out.
-    #[cfg(feature = "web")]
     fn counted(&self, labels: &[String]) -> Vec<usize> {
         let find = |name: &String| {
             let class = labels.iter().position(|label| label == name);
