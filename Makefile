@@ -53,6 +53,7 @@ check-shim: toolchain
 lint: toolchain
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@for features in '' web mqtt webhook; do $(CARGO) clippy --locked --all-targets --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	@export TENSORRT_INCLUDE_DIR=$$(tools/tensorrt-headers.sh) && $(CARGO) clippy --locked --all-targets --features tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 
