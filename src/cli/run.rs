@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::serve::{self, Common};
 use super::{DecisionArgs, ModelArgs, number, outputs};
 use crate::capture::Options;
+use crate::cascade::{Cascade, MOST_AT_ONCE};
 use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
@@ -77,6 +78,11 @@ pub struct Args {
     /// First build the model's TensorRT engines, where its package has none that run here (as `cfvit build` does; it takes minutes)
     #[arg(long)]
     pub build_missing: bool,
+    /// Where frames of several cameras wait at the same moment, let up to N share a coarse pass, 1 to 8 [default: 1]
+    ///
+    /// On the CPU engine only. More frames a second where they all wait always (8 % with 8), but the first of them waits for the last.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_AT_ONCE as u64))]
+    pub batch: Option<u64>,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -197,6 +203,7 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     let (meter, idle) = measure_idle(meter, settings.power.idle_s);
     let pipeline = Pipeline {
         cameras,
+        at_once: at_once(settings, &cascade),
         cascade,
         labels,
         meter,
@@ -209,6 +216,20 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
         control: None,
     };
     Ok((common, pipeline))
+}
+
+/// How many frames may share a coarse pass.
+fn at_once(settings: &Settings, cascade: &Cascade) -> usize {
+    let (asked, most) = (settings.model.batch.unwrap_or(1), cascade.most_at_once());
+    if asked > most {
+        let why = if settings.gate.static_fallback {
+            "the static fallback chooses frame by frame"
+        } else {
+            "the engine takes no more"
+        };
+        log::warn!("{asked} frames at once were asked for, expected at most {most}: {why}");
+    }
+    asked.min(most)
 }
 
 /// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
@@ -255,6 +276,7 @@ fn settings(args: &Args) -> Result<Settings> {
     model.path = args.model.model.clone().or(model.path.take());
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
+    model.batch = args.batch.map_or(model.batch, |batch| (batch > 1).then_some(batch as usize));
     model.crop = args.decision.crop.or(model.crop);
     settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
     settings.gate.allow_uncertified |= args.decision.allow_uncertified;

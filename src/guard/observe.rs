@@ -114,7 +114,7 @@ impl Guard {
         }
         let mut clock = Lap::start();
         gather::choose(&verdict.coarse.class_attention, informative, &mut self.choice);
-        let ran: Result<()> = cascade.engine_mut().fine(&decision.inputs.fine, &self.choice, &mut self.logits);
+        let ran: Result<()> = cascade.refine(decision.inputs, &self.choice, &mut self.logits);
         Counters::add(&counters.passes, 1);
         Counters::add(&counters.pass_us, (1e3 * clock.lap_ms()) as u64);
         if ran.is_err() {

@@ -74,6 +74,9 @@ pub struct Pipeline {
     pub cameras: Vec<Camera>,
     /// From inputs to a verdict, for all cameras.
     pub cascade: Cascade,
+    /// The most frames, of as many cameras, that share a coarse pass where they wait at the same moment; 1 decides each by itself. Where the
+    /// engine takes fewer, so many.
+    pub at_once: usize,
     /// The classes' names, in class order.
     pub labels: Vec<String>,
     /// Measures the energy, if anything can.
@@ -161,17 +164,20 @@ impl Pipeline {
                 Ok(())
             })?;
         }
-        let core = Core {
-            cascade: self.cascade,
-            labels,
-            records: records.clone(),
-            inputs: Inputs::default(),
-            line: Vec::new(),
-        };
+        let core =
+            Core { cascade: self.cascade, labels, records: records.clone(), inputs: Vec::new(), line: Vec::new() };
         let mut observers = self.observers;
         let view = View::new(Arc::clone(slots), energy_seen);
         observers.iter_mut().for_each(|observer| observer.started(&view));
-        let mut decider = Decider { seats: Vec::new(), commands: taken, observers, core };
+        let mut decider = Decider {
+            seats: Vec::new(),
+            commands: taken,
+            observers,
+            core,
+            at_once: self.at_once.max(1),
+            taken: Vec::new(),
+            ready: Vec::new(),
+        };
         for camera in self.cameras {
             supervisor.join(camera)?;
         }
@@ -219,6 +225,8 @@ fn capture(source: &mut dyn Source, slots: &Slots, camera: CameraId, stop: &Stop
     Ok(())
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod cameras_tests;
 #[cfg(test)]

@@ -50,8 +50,8 @@ struct State {
     ids: u64,
     /// Index of the lane whose turn comes next.
     turn: usize,
-    /// The frame that was taken and is not finished, and since when.
-    deciding: Option<(CameraId, Instant)>,
+    /// The frames that were taken and are not finished, at most one of a camera, and since when; the oldest first.
+    deciding: Vec<(CameraId, Instant)>,
     /// The counters of cameras that are gone.
     past: Tally,
     /// Nothing more is decided.
@@ -118,8 +118,7 @@ impl Slots {
     /// Every camera at this moment. Their counters add up.
     pub(super) fn survey(&self) -> Vec<CameraView> {
         let state = self.lock();
-        let deciding = state.deciding.map(|(id, _)| id);
-        state.lanes.iter().map(|lane| lane.view(deciding)).collect()
+        state.lanes.iter().map(|lane| lane.view(state.is_deciding(lane.id))).collect()
     }
 
     /// Takes a camera out of service: its capture is asked to end, and its waiting frame is dropped. Gives its counters; a frame of it
@@ -205,8 +204,8 @@ impl Slots {
         }
     }
 
-    /// Waits for a frame to decide; `None` when there will be none. Cameras with a frame that waits take turns. Each frame must be
-    /// [`Slots::finish`]ed before the next is taken.
+    /// Waits for a frame to decide; `None` when there will be none. Cameras with a frame that waits take turns. Every frame must be
+    /// [`Slots::finish`]ed before the next is waited for.
     pub(super) fn take(&self) -> Option<(CameraId, Frame)> {
         let mut state = self.lock();
         loop {
@@ -224,10 +223,20 @@ impl Slots {
         }
     }
 
-    /// Counts what became of the frame that was taken, and takes its buffers back.
+    /// One more frame, of a camera that none is taken of yet, if it waits already.
+    pub(super) fn take_too(&self) -> Option<(CameraId, Frame)> {
+        let mut state = self.lock();
+        let taken = if state.stopped { None } else { state.take() };
+        if taken.is_some() {
+            self.changed.notify_all();
+        }
+        taken
+    }
+
+    /// Counts what became of a frame that was taken, and takes its buffers back.
     pub(super) fn finish(&self, id: CameraId, frame: Frame, outcome: Outcome) {
         let mut state = self.lock();
-        state.deciding = None;
+        state.deciding.retain(|&(deciding, _)| deciding != id);
         match state.lane(id) {
             Some(lane) => {
                 lane.tally.count(outcome);
@@ -265,7 +274,7 @@ impl Slots {
             tally += lane.tally;
             tally.in_flight += u64::from(lane.waiting.is_some());
         }
-        tally.in_flight += u64::from(state.deciding.is_some());
+        tally.in_flight += state.deciding.len() as u64;
         tally
     }
 
@@ -284,9 +293,9 @@ impl Slots {
         })
     }
 
-    /// Whose frame is being decided, and for how long already.
+    /// Whose frame is being decided, and for how long already; the one that was taken first.
     pub(super) fn deciding(&self) -> Option<(CameraId, Duration)> {
-        self.lock().deciding.map(|(id, since)| (id, since.elapsed()))
+        self.lock().deciding.first().map(|&(id, since)| (id, since.elapsed()))
     }
 
     // A thread that panicked cannot have left the state half-way: nothing in here panics between two changes.
@@ -301,19 +310,21 @@ impl State {
     }
 
     fn is_deciding(&self, id: CameraId) -> bool {
-        self.deciding.is_some_and(|(deciding, _)| deciding == id)
+        self.deciding.iter().any(|&(deciding, _)| deciding == id)
     }
 
-    /// The frame of the first camera from `turn` on that has one; the turn passes to the camera after it.
+    /// The frame of the first camera from `turn` on that has one and none that is being decided; the turn passes to the camera after it.
     fn take(&mut self) -> Option<(CameraId, Frame)> {
         let count = self.lanes.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
-            let lane = &mut self.lanes[at];
-            if let Some(frame) = lane.waiting.take() {
-                let id = lane.id;
+            let id = self.lanes[at].id;
+            if self.is_deciding(id) {
+                continue;
+            }
+            if let Some(frame) = self.lanes[at].waiting.take() {
                 self.turn = (at + 1) % count;
-                self.deciding = Some((id, Instant::now()));
+                self.deciding.push((id, Instant::now()));
                 return Some((id, frame));
             }
         }
@@ -338,8 +349,8 @@ impl Lane {
         }
     }
 
-    fn view(&self, deciding: Option<CameraId>) -> CameraView {
-        let in_flight = u64::from(self.waiting.is_some()) + u64::from(deciding == Some(self.id));
+    fn view(&self, deciding: bool) -> CameraView {
+        let in_flight = u64::from(self.waiting.is_some()) + u64::from(deciding);
         let idle = self.idle.map(|since| since.elapsed());
         let status = self.status.as_deref();
         CameraView {

@@ -163,6 +163,7 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
     let pipeline = Pipeline {
         cameras: vec![camera("cam", source)],
         cascade: cascade(None),
+        at_once: 1,
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
         idle: None,
