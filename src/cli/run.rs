@@ -17,7 +17,6 @@ use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::examples::Writer;
-use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
 use crate::pipeline::{Control, Outcome, Pipeline, control};
@@ -98,9 +97,10 @@ pub struct Args {
     /// error)
     ///
     /// Keys: time (of the picture; RFC 3339), seq, camera, source, image, exit ("coarse", "fine" or "static"), label, name, confidence,
-    /// smooth_label, smooth_name, smooth_confidence (steadied over the camera's last frames), coarse_confidence (null for "static"), threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, static, total}. Written once a
-    /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
-    /// for without --fps; with --fps it costs records.
+    /// smooth_label, smooth_name, smooth_confidence (steadied over the camera's last frames), coarse_confidence (null for "static"), threshold,
+    /// degraded (true while every frame is refined because a certified promise no longer holds), latency_ms, timing_ms {preprocess, coarse,
+    /// gate, gather, fine, static, total}. Written once a second. Records that cannot be written are dropped and counted; the frames go on.
+    /// A reader that is merely slow is waited for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
     /// Put the file of --jsonl aside as FILE.1, .2, ... before it grows beyond N MiB [default: it grows]
@@ -160,7 +160,8 @@ pub fn run(args: Args) -> Result<()> {
     let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), keeper.is_some())?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
-    keeper.into_iter().for_each(Keeper::finish);
+    let mean_mw = summary.whole.energy.map(|energy| energy.mean_mw);
+    keeper.into_iter().for_each(|keeper| keeper.finish(mean_mw));
     writer.into_iter().for_each(Writer::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.

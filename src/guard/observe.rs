@@ -190,6 +190,10 @@ impl Observer for Guard {
         }
     }
 
+    fn degraded(&self, camera: &str) -> bool {
+        self.posts.iter().any(|post| post.degraded && post.name == camera)
+    }
+
     fn decided(&mut self, decision: &Decision<'_>, cascade: &mut Cascade) {
         let Some(index) = self.posts.iter().position(|post| post.name == decision.camera_name) else { return };
         let now = decision.frame.captured + decision.latency;

@@ -196,6 +196,7 @@ impl Core {
         let threshold = observers
             .iter_mut()
             .fold(seat.tuning.threshold, |threshold, observer| observer.threshold(&seat.name, threshold));
+        let degraded = observers.iter().any(|observer| observer.degraded(&seat.name));
         self.cascade.set_threshold(threshold);
         let verdict = match slot {
             Some(slot) => self.cascade.decide_ahead(slot, inputs)?,
@@ -204,10 +205,12 @@ impl Core {
         let latency = frame.captured.elapsed();
         seat.latencies.record(latency);
         let smooth = seat.smoother.update(seat.tuning.smoothing, &verdict.probabilities);
-        let answer = Answer { stage: verdict.stage, label: verdict.label, confidence: verdict.confidence, smooth };
+        let (stage, label, confidence) = (verdict.stage, verdict.label, verdict.confidence);
+        let answer = Answer { stage, label, confidence, smooth, degraded };
         let timing = Timing { preprocess_ms: *preprocess_ms, ..verdict.timing };
         let (camera, camera_name, source) = (seat.id, seat.name.as_str(), seat.source.as_str());
-        let decision = Decision { camera, camera_name, source, frame, inputs, threshold, smooth, latency, timing };
+        let decision =
+            Decision { camera, camera_name, source, frame, inputs, threshold, degraded, smooth, latency, timing };
         if let Some(records) = &self.records {
             match decision.record(verdict, &self.labels).write_to(&mut self.line) {
                 Ok(()) => records.push(&self.line),

@@ -26,6 +26,8 @@ pub struct Answer {
     pub confidence: f32,
     /// The smoothed answer of the camera.
     pub smooth: Smooth,
+    /// What was promised of the camera no longer holds.
+    pub degraded: bool,
 }
 
 /// What became of a frame that was taken out of its slot.

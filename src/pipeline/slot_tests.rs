@@ -39,7 +39,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn answer(stage: Stage) -> Answer {
-    Answer { stage, label: 1, confidence: 0.5, smooth: Smooth { label: 1, confidence: 0.5 } }
+    Answer { stage, label: 1, confidence: 0.5, smooth: Smooth { label: 1, confidence: 0.5 }, degraded: false }
 }
 
 /// What one camera should look like.
