@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Notifier;
 use crate::episode::Episode;
+use crate::guard::Promises;
 use crate::pipeline::{Attendant, Health};
 use crate::report::Report;
 
@@ -18,16 +19,17 @@ pub struct Watch {
     /// How long the service manager waits for a sign of life, if it does.
     watchdog: Option<Duration>,
     stalled: Episode,
+    promises: Promises,
 }
 
 impl Watch {
-    /// Attends for the service manager that the environment names, if it names one.
-    pub fn new(notifier: Notifier) -> Self {
+    /// Attends for the service manager that the environment names, if it names one, and tells it which of the `promises` are broken.
+    pub fn new(notifier: Notifier, promises: Promises) -> Self {
         let (supervised, watchdog) = (Notifier::is_supervised(), Notifier::watchdog());
         if let Some(watchdog) = watchdog {
             log::debug!("the service manager wants a sign of life every {watchdog:.1?}");
         }
-        Self { notifier, supervised, watchdog, stalled: Episode::default() }
+        Self { notifier, supervised, watchdog, stalled: Episode::default(), promises }
     }
 }
 
@@ -65,7 +67,8 @@ impl Attendant for Watch {
 
     fn reported(&mut self, report: &Report) {
         if self.supervised && self.stalled.failures() == 0 {
-            self.notifier.status(&report.status());
+            let complaint = self.promises.complaint().map(|complaint| format!("; {complaint}"));
+            self.notifier.status(&(report.status() + &complaint.unwrap_or_default()));
         }
     }
 

@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod browser;
+#[path = "../browser/mod.rs"]
+mod driver;
 mod hostile;
 mod keeping;
 mod prometheus;
+#[path = "../camera/rig.rs"]
+#[allow(dead_code, reason = "the tests of cameras need more of it")]
+mod rig;
 mod service;
+mod viewers;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use service::{Service, TOKEN, VIEW_TOKEN, ask, ask_over, until};
+use service::{Service, TOKEN, UnixService, VIEW_TOKEN, ask, until};
 
 const BEARER: &str = concat!("Authorization: Bearer ", "0123456789abcdef0123456789abcdef", "\r\n");
 const JSON: &str = "Content-Type: application/json\r\nX-Cfvit: 1\r\n";
@@ -223,7 +227,7 @@ fn at_every_scrape_every_frame_is_accounted_for_and_promtool_is_content() {
     let Ok(mut promtool) =
         Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
     else {
-        println!("skipped: promtool is not installed (Debian package prometheus)");
+        driver::skipped("promtool is not installed (Debian package prometheus)");
         return;
     };
     promtool.stdin.take().unwrap().write_all(last.as_bytes()).unwrap();
@@ -251,36 +255,11 @@ fn a_network_without_a_token_is_refused_and_a_taken_port_stops_no_frame() {
 /// As `systemd` does it: the socket is descriptor 3, and two variables say so.
 #[test]
 fn sockets_that_are_handed_over_are_served_and_the_unix_socket_may_write() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("api.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
-    let mut child = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(assert_cmd::cargo::cargo_bin!("cfvit"))
-        .args(["run", "--source", "pattern://?fps=10", "--web", "127.0.0.1:1"])
-        .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let ask = |method: &str, path_and: &str, headers: &str, body: &str| {
-        let stream = UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        ask_over(stream, method, path_and, headers, body)
-    };
-    let begun = Instant::now();
-    let camera = || ask("GET", "/api/state", "", "").json()["cameras"][0].clone();
-    while !camera()["decision"]["seq"].is_u64() {
-        assert!(begun.elapsed() < Duration::from_secs(120));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(ask("GET", "/api/state", "", "").json()["may_write"], true);
-    let set = ask("PUT", "/api/cameras/cam0/threshold", JSON, "{\"threshold\": 2}");
+    let service = UnixService::start("fps=10");
+    assert_eq!(service.ask("GET", "/api/state", "", "").json()["may_write"], true);
+    let set = service.ask("PUT", "/api/cameras/cam0/threshold", JSON, "{\"threshold\": 2}");
     assert_eq!(set.status, 200, "{}", set.text());
-    until("all are refined", || camera()["decision"]["stage"] == "fine");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    until("all are refined", || service.camera()["decision"]["stage"] == "fine");
 }
 
 #[test]
