@@ -7,9 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::capture::status::Counts;
+use crate::examples::{self, About, Limits};
 use crate::frame::{Stage, Timing};
 use crate::guard::Promises;
 use crate::operator::board::{Facts, Snapshot};
+use crate::operator::messages::Output;
 use crate::report::Tally;
 use crate::smoothing::Smooth;
 
@@ -58,8 +60,13 @@ fn everything(cameras: usize) -> Scrape {
     let labels = (0..1000).map(|class| format!("class {class}")).collect();
     let names: Vec<String> = (0..cameras).map(|i| format!("cam{i}")).collect();
     let promises: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), name == "cam0")).collect();
-    let board = Board::new(Facts { labels, counted: (100..120).collect(), ..Facts::default() });
-    let board = Arc::new(Board { promises: Promises::sample(&promises), ..board });
+    let mut board = Board::new(Facts { labels, counted: (100..120).collect(), ..Facts::default() });
+    board.promises = Promises::sample(&promises);
+    let limits = Limits { max_bytes: 0, max_files: 0, min_free_bytes: 0 };
+    let (shelf, _) = examples::start("/nowhere".into(), limits, About::default(), false).unwrap();
+    board.examples = Some(shelf);
+    [Output::Events, Output::Mqtt, Output::Webhook].into_iter().for_each(|output| board.messages.show(output));
+    let board = Arc::new(board);
     let camera = |i: usize| {
         let channel = board.channel(&format!("cam{i}"));
         channel.decide_threshold(0.5);
@@ -97,7 +104,6 @@ fn the_number_of_series_is_limited_whatever_the_machine_the_model_and_the_config
         let text = text_of(everything(cameras));
         let count = series(&text).count();
         assert!(count <= limit, "{count} series with {cameras} cameras");
-        // What an output or the shelf would add: three results of three outputs, four reasons, three others, a sum.
         println!("{count} series with {cameras} cameras");
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::service::{Service, UnixService, ask, connect, raw, until};
+use super::service::{Service, UnixService, ask, connect, until};
 
 /// Requests of random words.
 const HEADS: usize = 100_000;
