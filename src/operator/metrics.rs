@@ -18,9 +18,9 @@ use crate::report::{CameraState, Reason};
 use crate::service::last_reload_succeeded;
 
 /// Of these there may be many on a machine or in a model; series are limited (250 with one camera, 700 with eight).
-const MOST_ZONES: usize = 10;
-const MOST_LIMITS: usize = 7;
-const MOST_RAILS: usize = 6;
+const MOST_ZONES: usize = 8;
+const MOST_LIMITS: usize = 3;
+const MOST_RAILS: usize = 5;
 const MOST_CLASS_SERIES: usize = 120;
 
 /// How the text is to be written.

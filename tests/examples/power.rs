@@ -43,9 +43,9 @@ impl Disk {
 
     /// From now on nothing reaches the disk any more, whatever was promised and not yet written.
     fn cut(&self) {
-        let folder = File::open(&self.at).unwrap();
+        let (folder, how) = (File::open(&self.at).unwrap(), NO_LOG_FLUSH);
         // SAFETY: the call reads one integer.
-        let done = unsafe { libc::ioctl(folder.as_raw_fd(), SHUTDOWN, &raw const NO_LOG_FLUSH) };
+        let done = unsafe { libc::ioctl(folder.as_raw_fd(), SHUTDOWN, &raw const how) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     }
 }

@@ -16,7 +16,7 @@ mod viewers;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use service::{Service, TOKEN, UnixService, VIEW_TOKEN, ask, until};
@@ -60,6 +60,7 @@ fn every_request_of_a_table_gets_its_status() {
         ("GET", "/api/model", "", "", 200),
         ("GET", "/api/told", "", "", 200),
         ("POST", examples, "", "{\"seq\": 0}", 403),
+        ("POST", examples, "Content-Type: application/x-www-form-urlencoded\r\n", "seq=0", 403),
         ("POST", examples, "X-Cfvit: 1\r\nContent-Type: text/plain\r\n", "{\"seq\": 0}", 415),
         ("POST", examples, JSON, "{\"seq\": 0}", 401),
         ("POST", examples, &format!("{JSON}Authorization: Bearer {VIEW_TOKEN}\r\n"), "{\"seq\": 0}", 403),
@@ -81,6 +82,59 @@ fn every_request_of_a_table_gets_its_status() {
         assert_eq!(answer.status, 421, "{host}");
     }
     service.still_decides();
+}
+
+/// Five logins and ten changes a minute, twenty pictures a second.
+#[test]
+fn who_asks_too_often_is_told_so() {
+    let service = Service::start("fps=5");
+    let statuses = |count: usize, method: &str, path: &str, headers: &str, body: &str| -> Vec<u16> {
+        (0..count).map(|_| ask(service.port, method, path, headers, body).status).collect()
+    };
+    let logins = statuses(8, "POST", "/api/login", JSON, "{\"token\": \"wrong\"}");
+    assert_eq!(logins, [401, 401, 401, 401, 401, 429, 429, 429]);
+    let (write, threshold) = (format!("{BEARER}{JSON}"), "/api/cameras/cam0/threshold");
+    let begun = Instant::now();
+    let writes = statuses(14, "PUT", threshold, &write, "{\"threshold\": 0.5}");
+    // One more every six seconds.
+    let more = begun.elapsed().as_secs() as usize / 6 + 1;
+    assert!(writes[..10].iter().all(|status| *status == 200), "{writes:?}");
+    assert!(writes[10..].iter().filter(|status| **status == 429).count() + more >= 4, "{writes:?}");
+    let begun = Instant::now();
+    let pictures = statuses(80, "GET", "/cameras/cam0/frame.jpg?seq=99999999", "", "");
+    let given = pictures.iter().filter(|status| **status == 404).count();
+    let most = 20 + (20.0 * begun.elapsed().as_secs_f64()) as usize + 1;
+    assert!(
+        given <= most && pictures.iter().all(|status| [404, 429].contains(status)),
+        "{given} of {most}: {pictures:?}"
+    );
+    // Nobody else is told so.
+    assert_eq!(ask(service.port, "GET", "/api/state", "", "").status, 200);
+    service.still_decides();
+}
+
+/// An audit of frames is no promise: without a certificate whoever has the token may also lower the threshold.
+#[test]
+fn an_audit_alone_keeps_nobody_from_lowering_the_threshold() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, token) = (dir.path().join("cfvit.toml"), dir.path().join("token"));
+    std::fs::write(&token, TOKEN).unwrap();
+    let text = format!(
+        "[gate]\nthreshold = 2\n[[camera]]\nname = \"cam0\"\nsource = \"pattern://?size=320x240&fps=10\"\n\
+         [audit]\nfolder = {:?}\nslot_s = 1\n[web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {token:?}\n",
+        dir.path()
+    );
+    std::fs::write(&config, text).unwrap();
+    let service = Service::configured(&config);
+    until("all are refined", || service.camera()["decision"]["stage"] == "fine");
+    assert_eq!(
+        (&service.camera()["degraded"], &service.camera()["threshold"]["guarded"]),
+        (&Value::Null, &json!(false))
+    );
+    let put = ask(service.port, "PUT", "/api/cameras/cam0/threshold", &format!("{BEARER}{JSON}"), "{\"threshold\": 0}");
+    assert_eq!(put.status, 200, "{}", put.text());
+    until("none is refined", || service.camera()["decision"]["stage"] == "coarse");
+    assert_eq!(service.camera()["threshold"]["in_force"], 0.0);
 }
 
 #[test]
