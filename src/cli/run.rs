@@ -141,10 +141,13 @@ pub fn run(args: Args) -> Result<()> {
         notifier.extending("building the engines", || build_missing(&settings))?;
     }
     let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
-    let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
+    let guard = common.guard(&settings)?.map(|(guard, keeper)| {
+        let promises = guard.promises();
         pipeline.observers.push(Box::new(guard));
-        keeper
+        (keeper, promises)
     });
+    let (keeper, promises) = guard.unzip();
+    let promises = promises.unwrap_or_default();
     let serve::Examples { shelf, picker, writer } = common.examples(&settings);
     if let Some(picker) = picker {
         pipeline.observers.push(Box::new(picker));
@@ -157,7 +160,7 @@ pub fn run(args: Args) -> Result<()> {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
     let mut pipeline = Pipeline { control: Some(controlled), ..pipeline };
-    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), keeper.is_some())?;
+    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), promises)?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     let mean_mw = summary.whole.energy.map(|energy| energy.mean_mw);

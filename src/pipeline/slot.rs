@@ -65,8 +65,9 @@ struct State {
 struct Lane {
     id: CameraId,
     stop: Stop,
-    /// The camera's name and how its source is doing, for views.
+    /// The camera's name, what its source is, and how that is doing, for views.
     name: String,
+    about: String,
     status: Option<Arc<Status>>,
     waiting: Option<Frame>,
     spare: Vec<Frame>,
@@ -110,10 +111,10 @@ impl Slots {
         id
     }
 
-    /// What views call the camera, and where they see how its source is doing.
-    pub(super) fn introduce(&self, id: CameraId, name: &str, status: Option<Arc<Status>>) {
+    /// What views call the camera and say `about` its source, and where they see how that is doing.
+    pub(super) fn introduce(&self, id: CameraId, name: &str, (about, status): (String, Option<Arc<Status>>)) {
         if let Some(lane) = self.lock().lane(id) {
-            (lane.name, lane.status) = (name.to_owned(), status);
+            (lane.name, lane.about, lane.status) = (name.to_owned(), about, status);
         }
     }
 
@@ -340,6 +341,7 @@ impl Lane {
             id,
             stop,
             name: String::new(),
+            about: String::new(),
             status: None,
             waiting: None,
             spare: Vec::new(),
@@ -357,6 +359,7 @@ impl Lane {
         let status = self.status.as_deref();
         CameraView {
             name: self.name.clone(),
+            about: self.about.clone(),
             tally: Tally { in_flight, ..self.tally },
             state: state(status.map(Status::state), self.ended, idle),
             counts: status.map(Status::counts),
