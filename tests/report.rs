@@ -109,7 +109,7 @@ fn in_a_browser_the_pages_are_whole_with_scripts_and_network_off() {
     let short = ["bench", "--seconds", "0.2", "--warmup", "0", "--min-runs", "5"];
     succeed(&[&short[..], &["--json", &bench, "--html", &a]].concat());
     let pictures = pictures();
-    succeed(&["eval", "--sweep", "--json", &eval, "--html", &b, "--threshold", "0.4", pictures.to_str().unwrap()]);
+    succeed(&["eval", "--sweep", "--json", &eval, "--html", &b, pictures.to_str().unwrap()]);
     succeed(&["report", "--compare", &bench, &bench, "--html", &folder.at("both.html")]);
     browser.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
     browser.devtools("Network.enable", json!({}));

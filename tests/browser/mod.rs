@@ -177,7 +177,7 @@ impl Browser {
     /// Whether nothing reaches beyond a window of this width.
     pub fn fits(&self, width: u32) -> bool {
         self.resize(width, 900);
-        self.run("return document.documentElement.clientWidth") == width
+        self.run("return innerWidth") == width
             && self.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth") == true
     }
 

@@ -245,12 +245,11 @@ function grid(width, height) {
   return { side, left, top, cell, at };
 }
 
-// How much the coarse stage's answer looked at each cell, against the one it looked at most.
+// How much the coarse stage's answer looked at each cell; 1 is the one it looked at most.
 function drawAttention(context, width, height) {
   const { cell, at } = grid(width, height);
-  const most = Math.max(...shown.attention, 1e-9);
   shown.attention.forEach((value, index) => {
-    context.fillStyle = `rgb(255 60 0 / ${(0.65 * value / most).toFixed(3)})`;
+    context.fillStyle = `rgb(255 60 0 / ${(0.65 * value).toFixed(3)})`;
     context.fillRect(...at(index), cell, cell);
   });
 }
@@ -539,12 +538,13 @@ async function login(event) {
 
 const share = (value) => percent(value, 0);
 const plain = (name, places) => (value) => `${value.toFixed(places)}${name ? ` ${name}` : ""}`;
+const ms = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
 const CHARTS = [
   { title: "Confidence of the coarse stage", of: "camera", lines: [["confidence", "mean"], ["threshold", "threshold"]], top: 1, text: share, says: [share, limit] },
   { title: "Answered by the fine stage", of: "camera", lines: [["fine_share", "share"]], top: 1, text: share },
-  { title: "Frame to answer", of: "camera", lines: [["age_p50_ms", "half"], ["age_p99_ms", "99 %"]], text: plain("ms", 0) },
-  { title: "Coarse stage", of: "machine", lines: [["coarse_p50_ms", "half"], ["coarse_p99_ms", "99 %"]], text: plain("ms", 1) },
-  { title: "Fine stage", of: "machine", lines: [["fine_p50_ms", "half"], ["fine_p99_ms", "99 %"]], text: plain("ms", 1) },
+  { title: "Frame to answer", of: "camera", lines: [["age_p50_ms", "half"], ["age_p99_ms", "99 %"]], text: ms },
+  { title: "Coarse stage", of: "machine", lines: [["coarse_p50_ms", "half"], ["coarse_p99_ms", "99 %"]], text: ms },
+  { title: "Fine stage", of: "machine", lines: [["fine_p50_ms", "half"], ["fine_p99_ms", "99 %"]], text: ms },
   { title: "Frames a second", of: "camera", lines: [["frames_per_s", "decided"], ["dropped_per_s", "dropped"]], text: plain("", 1) },
   { title: "Power", of: "machine", lines: [["power_w", "drawn"]], text: plain("W", 1) },
   { title: "Energy a frame", of: "machine", lines: [["energy_mj_per_frame", "drawn"]], text: plain("mJ", 0) },
@@ -580,7 +580,12 @@ function makeChart(chart) {
   const drawing = document.createElementNS(SVG, "svg");
   drawing.setAttribute("role", "img");
   const details = element("details");
-  details.append(element("summary", "As a table"), element("div"));
+  // It scrolls, so the keyboard must get there.
+  const scrolled = element("div");
+  scrolled.tabIndex = 0;
+  scrolled.setAttribute("role", "region");
+  scrolled.setAttribute("aria-label", `${chart.title}, table`);
+  details.append(element("summary", "As a table"), scrolled);
   details.addEventListener("toggle", loadHistory);
   figure.append(caption, drawing, details);
   return figure;

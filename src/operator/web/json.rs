@@ -143,6 +143,8 @@ pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>
     let steps = super::super::board::STEPS.iter().zip(steps_ms(snapshot.timing));
     let steps: Map<String, Value> =
         steps.map(|(step, ms)| ((*step).to_owned(), json!((ms * 1e3).round() / 1e3))).collect();
+    // As shares of what the most looked at cell got.
+    let most = snapshot.attention.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     json!({
         "seq": snapshot.seq,
         "captured_ms": unix_ms(snapshot.captured),
@@ -156,7 +158,7 @@ pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>
         "top": snapshot.top.iter().map(class).collect::<Vec<_>>(),
         "coarse_top": snapshot.coarse_top.iter().map(class).collect::<Vec<_>>(),
         "informative": snapshot.informative,
-        "attention": snapshot.attention.iter().copied().map(number).collect::<Vec<_>>(),
+        "attention": snapshot.attention.iter().map(|value| number(value / most)).collect::<Vec<_>>(),
         "latency_ms": number((snapshot.latency.as_secs_f64() * 1e3) as f32),
         "timing_ms": steps,
         "width": size.map(|(width, _)| width),
