@@ -144,7 +144,9 @@ impl Core {
         observers: &mut [Box<dyn Observer>],
     ) -> std::result::Result<Answer, Failure> {
         let mut clock = Lap::start();
-        (seat.prepare)(&frame.picture, &mut self.inputs).map_err(Failure::Picture)?;
+        let engine = self.cascade.engine_mut();
+        let for_each = &mut |jobs: usize, job: &(dyn Fn(usize) + Sync)| engine.for_each(jobs, job);
+        (seat.prepare)(&frame.picture, &mut self.inputs, for_each).map_err(Failure::Picture)?;
         let preprocess_ms = clock.lap_ms();
         let threshold = observers
             .iter_mut()
