@@ -104,7 +104,9 @@ impl Decider {
                 self.core.inputs.push(Inputs::default());
             }
             let mut clock = Lap::start();
-            match (seat.prepare)(&frame.picture, &mut self.core.inputs[at]) {
+            let Core { cascade, inputs, .. } = &mut self.core;
+            let for_each = &mut |jobs: usize, job: &(dyn Fn(usize) + Sync)| cascade.engine_mut().for_each(jobs, job);
+            match (seat.prepare)(&frame.picture, &mut inputs[at], for_each) {
                 Ok(()) => self.ready.push(Ready { camera, seat: place, frame, preprocess_ms: clock.lap_ms() }),
                 Err(error) => {
                     if seat.pictures.fails() {

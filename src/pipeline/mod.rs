@@ -38,11 +38,12 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::machine::Watcher;
 use crate::power::{Account, Idle, Meter, Monitor};
+use crate::preprocess::ForEach;
 use crate::report::{Full, Records, Reporter, Rotation, Summary, Target, Writer};
 use crate::smoothing::Smoothing;
 
-/// Makes the network's inputs from a picture.
-pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs) -> Result<()> + Send>;
+/// Makes the network's inputs from a picture; parts of the work can be given to the threads of the engine.
+pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs, ForEach<'_>) -> Result<()> + Send>;
 
 /// A source is asked again at least this often, so that one which knows nothing of the stop still ends with it.
 const SOURCE_PATIENCE: Duration = Duration::from_millis(100);

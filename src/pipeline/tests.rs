@@ -182,7 +182,7 @@ pub(super) fn camera(name: &str, source: impl Source + 'static) -> Camera {
     Camera {
         name: name.to_owned(),
         source: Box::new(source),
-        prepare: Box::new(|picture, inputs| {
+        prepare: Box::new(|picture, inputs, _| {
             if picture.rgb[0] == Fate::Unfit as u8 {
                 return Err(Error::new(Kind::Image, "too thin"));
             }
