@@ -47,6 +47,7 @@ fn main() {
     let pipeline = Pipeline {
         cameras: vec![camera],
         cascade: Cascade::new(engine, 0.0),
+        at_once: 1,
         labels: (0..1000).map(|class| format!("class {class}")).collect(),
         meter: None,
         idle: None,
