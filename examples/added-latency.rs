@@ -118,6 +118,9 @@ struct Row {
     report: f64,
 }
 
+/// A figure of a decision.
+type Value<'a> = &'a dyn Fn(&Row) -> f64;
+
 struct Ledger(Arc<Mutex<Vec<Row>>>);
 
 impl Observer for Ledger {
@@ -137,7 +140,7 @@ impl Observer for Ledger {
 }
 
 fn tell(rows: &[Row], converted: &[f64]) {
-    let column = |of: &dyn Fn(&Row) -> f64| {
+    let column = |of: Value<'_>| {
         let mut column: Vec<f64> = rows.iter().filter(|row| row.seq >= WARM_UP).map(of).collect();
         column.sort_by(f64::total_cmp);
         column
@@ -145,7 +148,7 @@ fn tell(rows: &[Row], converted: &[f64]) {
     let convert = |row: &Row| converted[row.seq as usize];
     let hand_over = |row: &Row| row.latency - convert(row) - row.preprocess - row.coarse - row.gate;
     let added = |row: &Row| hand_over(row) + row.preprocess + row.gate + row.report;
-    let columns: [(&str, &dyn Fn(&Row) -> f64); 8] = [
+    let columns: [(&str, Value<'_>); 8] = [
         ("conversion", &convert),
         ("hand-over", &hand_over),
         ("preprocess", &|row| row.preprocess),
@@ -160,7 +163,7 @@ fn tell(rows: &[Row], converted: &[f64]) {
         let column = column(of);
         println!("{name:<44} {:>6.3} {:>6.3}", column[column.len() / 2], column[column.len() * 9 / 10]);
     }
-    let share = |of: &dyn Fn(&Row) -> f64| {
+    let share = |of: Value<'_>| {
         let column = column(&|row| 100.0 * of(row) / row.coarse);
         column[column.len() / 2]
     };

@@ -84,7 +84,7 @@ impl Promises {
     }
 
     /// Some that are degraded or not.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "web"))]
     pub(crate) fn sample(promises: &[(&str, bool)]) -> Self {
         Self(promises.iter().map(|&(name, degraded)| (name.to_owned(), Arc::new(AtomicBool::new(degraded)))).collect())
     }

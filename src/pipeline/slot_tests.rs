@@ -124,7 +124,7 @@ proptest! {
                         taken.push((id, frame));
                     }
                 }
-                Act::Finish(stage) => if !taken.is_empty() {
+                Act::Finish(stage) if !taken.is_empty() => {
                     let (id, frame) = taken.remove(0);
                     slots.finish(id, frame, stage.map_or(Outcome::Failed, |stage| Outcome::Decided(answer(stage))));
                     let tally = models.get_mut(&id).map_or(&mut past, |model| &mut model.tally);
@@ -136,7 +136,7 @@ proptest! {
                         }
                         None => tally.failed += 1,
                     }
-                },
+                }
                 Act::End(camera) if camera < ids.len() => {
                     slots.end(ids[camera]);
                     models.get_mut(&ids[camera]).unwrap().ended = true;
