@@ -85,7 +85,7 @@ way_out() {
     EXTRA=$(printf '[mqtt]\nbroker = "127.0.0.1:%s"\n' $broker) configure vivid usb
     M=$(mark)
     restart
-    said "mqtt: without the drop-in it fails, and a hint names the drop-in" 60 'the network is|network\.conf says how to open it'
+    said "mqtt: without the drop-in it fails, and a hint names the drop-in" 60 'network\.conf says how to open it'
     frames_from "mqtt: without the drop-in the frames go on" 60 usb
     in_guest 'install -D -m 644 /usr/share/doc/cfvit/examples/network.conf /etc/systemd/system/cfvit.service.d/network.conf && systemctl daemon-reload'
     M=$(mark)
