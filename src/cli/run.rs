@@ -266,10 +266,7 @@ fn start_reloads(
         control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
-        Ok(match first.fixed_changes(&in_force)[..] {
-            [] => "all of it is in force".to_owned(),
-            ref fixed => format!("{} needs a restart, everything else is in force", fixed.join(", ")),
-        })
+        Ok(first.fixed_changes(&in_force))
     })
 }
 

@@ -1,6 +1,7 @@
 # The page through the sandbox, which has no network, and the way out, which stays shut until somebody opens it.
 # shellcheck shell=bash
 
+# The socket's own, unless something listens there on this side: the forwarded port has the same number on both.
 PORT=8632
 # ask PATH [CURL-ARGUMENTS]: of the machine's page, from here, through the forwarded port
 ask() { curl -sS --max-time 60 "${@:2}" "http://127.0.0.1:$PORT$1"; }
@@ -10,11 +11,13 @@ api() { in_guest "curl -sS --max-time 60 --unix-socket /run/cfvit/api.sock -H 'X
 
 page() {
     local before
-    if (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then
-        failed "page: port $PORT of this machine is free" 0
-        return
-    fi
     configure vivid usb
+    while (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; do
+        PORT=$((20000 + RANDOM % 10000))
+        in_guest "mkdir -p /etc/systemd/system/cfvit.socket.d
+            printf '[Socket]\nListenStream=127.0.0.1:%s\n' $PORT >/etc/systemd/system/cfvit.socket.d/port.conf
+            systemctl daemon-reload; systemctl stop cfvit"
+    done
     M=$(mark)
     restart
     frames_from "page: frames" 60 usb && frames_from "page: frames of the other camera" 60 vivid
@@ -82,7 +85,7 @@ way_out() {
     EXTRA=$(printf '[mqtt]\nbroker = "127.0.0.1:%s"\n' $broker) configure vivid usb
     M=$(mark)
     restart
-    said "mqtt: without the drop-in it fails, and a hint names the drop-in" 60 'the network is|network\.conf says how to open it'
+    said "mqtt: without the drop-in it fails, and a hint names the drop-in" 60 'network\.conf says how to open it'
     frames_from "mqtt: without the drop-in the frames go on" 60 usb
     in_guest 'install -D -m 644 /usr/share/doc/cfvit/examples/network.conf /etc/systemd/system/cfvit.service.d/network.conf && systemctl daemon-reload'
     M=$(mark)
@@ -102,7 +105,7 @@ way_out() {
     fi
     check "mqtt: with the drop-in no hint" in_guest "! guest said $M 'network\.conf'"
     echo "     with the drop-in: $(in_guest 'systemd-analyze security --no-pager cfvit.service | tail -n 1')"
-    in_guest 'rm /etc/systemd/system/cfvit.service.d/network.conf && systemctl daemon-reload'
+    in_guest 'rm -rf /etc/systemd/system/cfvit.service.d/network.conf /etc/systemd/system/cfvit.socket.d; systemctl daemon-reload'
     configure vivid usb
     restart
 }
