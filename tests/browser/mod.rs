@@ -30,6 +30,8 @@ pub struct Browser {
     port: u16,
     session: String,
     driver: Child,
+    /// The browser's own process, which the driver may leave behind on a busy machine.
+    process: Option<rustix::process::Pid>,
 }
 
 impl Browser {
@@ -49,7 +51,7 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take()?).lines();
         let port = lines
             .find_map(|line| line.ok()?.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok())?;
-        let mut browser = Self { port, session: String::new(), driver };
+        let mut browser = Self { port, session: String::new(), driver, process: None };
         // What the browser itself would ask the world is none of a page's affair.
         let args = [
             "--headless=new",
@@ -68,6 +70,8 @@ impl Browser {
         let session = browser.call("POST", "/session", &json!({ "capabilities": { "alwaysMatch": wanted } }));
         // A driver without a browser.
         browser.session = session["sessionId"].as_str()?.to_owned();
+        let process = session["capabilities"]["goog:processID"].as_i64();
+        browser.process = process.and_then(|process| rustix::process::Pid::from_raw(process as i32));
         browser.command("POST", "timeouts", &json!({ "script": PATIENCE.as_millis() as u64 }));
         Some(browser)
     }
@@ -226,5 +230,12 @@ impl Drop for Browser {
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        let is_browser = |process: &rustix::process::Pid| {
+            let command = std::fs::read_to_string(format!("/proc/{}/cmdline", process.as_raw_nonzero()));
+            command.is_ok_and(|command| command.contains("--remote-debugging"))
+        };
+        if let Some(process) = self.process.filter(is_browser) {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
     }
 }
