@@ -87,7 +87,7 @@ way_out() {
     restart
     said "mqtt: without the drop-in it fails, and a hint names the drop-in" 60 'network\.conf says how to open it'
     frames_from "mqtt: without the drop-in the frames go on" 60 usb
-    in_guest 'install -D -m 644 /usr/share/doc/cfvit/examples/network.conf /etc/systemd/system/cfvit.service.d/network.conf && systemctl daemon-reload'
+    in_guest 'install -D -m 644 /usr/share/cfvit/network.conf /etc/systemd/system/cfvit.service.d/network.conf && systemctl daemon-reload'
     M=$(mark)
     if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null; then
         printf 'listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n' $broker >"$WORK/mosquitto.conf"
