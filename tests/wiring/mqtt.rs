@@ -234,7 +234,7 @@ fn without_a_broker_frames_go_on_and_one_line_says_what_to_do() {
     let config = dir.path().join("cfvit.toml");
     let text = "[gate]\nthreshold = 0\n[[camera]]\nname = \"door\"\nsource = \"pattern://?size=64x64&fps=20\"\n[web]\nenabled = false\n";
     std::fs::write(&config, format!("{text}[mqtt]\nbroker = \"127.0.0.1:1\"\n")).unwrap();
-    for (sandboxed, hint) in [(false, "mqtt.broker says where"), (true, "examples/network.conf")] {
+    for (sandboxed, hint) in [(false, "mqtt.broker says where"), (true, "/usr/share/cfvit/network.conf")] {
         let mut command = cfvit();
         command.args(["run", "--frames", "60", "--config"]).arg(&config);
         if sandboxed {
