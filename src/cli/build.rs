@@ -87,11 +87,11 @@ pub fn run(args: Args) -> Result<()> {
     };
     let report = build::run(&request, &mut builder, &mut |line| log::info!("{line}"))?;
     let device = &report.device;
+    let gpu = if args.target.is_some() { "any GPU" } else { device.gpu.as_str() };
     print(format_args!(
-        "{}: {} engines for {} (SM {}, {})",
+        "{}: {} engines for {gpu} (SM {}, {})",
         request.package.display(),
         report.precision.as_str(),
-        device.gpu,
         device.compute_capability,
         device.tensorrt
     ))
