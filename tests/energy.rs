@@ -105,37 +105,42 @@ fn mean_mj(records: &[Value]) -> f64 {
     MEAN_W * ms / records.len() as f64
 }
 
+/// Measures what a frame costs and keeps the mean half-way between a coarse exit and both stages; `None` where nothing can run.
+fn keeps_a_budget(board: &Board) -> Option<bool> {
+    let (coarse, said) = run(board, "threshold = 0", 400)?;
+    assert!(said.contains("energy: INA3221, VDD_IN"), "{said}");
+    let (both, _) = run(board, "threshold = 2", 400)?;
+    let (none, all) = (mean_mj(&coarse[50..]), mean_mj(&both[50..]));
+    let budget = none + 0.5 * (all - none);
+    // Three windows of 5 s until it is kept, then some to look at.
+    let frames = (45e3 / (budget / MEAN_W)) as usize;
+    let (records, said) = run(board, &format!("budget = \"{budget} mJ\""), frames)?;
+    let infeasible = said.contains("budget_infeasible");
+    let looked_at = &records[frames / 2..];
+    let kept = mean_mj(looked_at);
+    let share = looked_at.iter().filter(|record| record["exit"] == "fine").count() as f64 / looked_at.len() as f64;
+    let line =
+        format!("coarse {none:.2} mJ, both {all:.2} mJ, budget {budget:.2} mJ, mean {kept:.2} mJ, fine {share:.2}");
+    writeln!(std::io::stderr(), "{line}").unwrap();
+    Some(!infeasible && (kept / budget - 1.0).abs() < 0.05 && (0.1..0.9).contains(&share))
+}
+
 #[test]
 fn a_budget_in_millijoules_is_kept_by_what_the_meter_says() {
     let board = Board::new();
-    let is_kept = || {
-        let (coarse, said) = run(&board, "threshold = 0", 400)?;
-        assert!(said.contains("energy: INA3221, VDD_IN"), "{said}");
-        let (both, _) = run(&board, "threshold = 2", 400)?;
-        let (none, all) = (mean_mj(&coarse[50..]), mean_mj(&both[50..]));
-        let budget = none + 0.5 * (all - none);
-        // Nine windows of 5 s, of which the first four are not looked at.
-        let frames = (45e3 / (budget / MEAN_W)) as usize;
-        let (records, said) = run(&board, &format!("budget = \"{budget} mJ\""), frames)?;
-        assert!(!said.contains("budget_infeasible"), "{said}");
-        let looked_at = &records[frames / 2..];
-        let kept = mean_mj(looked_at);
-        let fine = looked_at.iter().filter(|record| record["exit"] == "fine").count() as f64 / looked_at.len() as f64;
-        writeln!(
-            std::io::stderr(),
-            "coarse {none:.2} mJ, both {all:.2} mJ, budget {budget:.2} mJ, mean {kept:.2} mJ ({:+.1} %), fine {:.0} %",
-            100.0 * (kept / budget - 1.0),
-            100.0 * fine
-        )
-        .unwrap();
-        Some((kept / budget - 1.0).abs() < 0.05 && (0.05..0.95).contains(&fine))
-    };
-    let Some(first) = is_kept() else {
-        writeln!(std::io::stderr(), "skipped: no file system of its own (needs root and unshare)").unwrap();
-        return;
-    };
-    // A machine that changes its pace within a window takes the budget with it: such a run says nothing, so there may be others.
-    assert!(first || (0..3).any(|_| is_kept() == Some(true)), "never within 5 %");
+    // What a frame costs is time, and other programs may change that in the middle of a run: then the costs are measured anew. Never to
+    // refine, or always, misses the budget by a quarter on any machine.
+    for _ in 0..4 {
+        match keeps_a_budget(&board) {
+            Some(true) => return,
+            Some(false) => {}
+            None => {
+                writeln!(std::io::stderr(), "skipped: no file system of its own (needs root and unshare)").unwrap();
+                return;
+            }
+        }
+    }
+    panic!("the budget was never kept within 5 %");
 }
 
 #[test]

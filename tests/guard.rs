@@ -185,6 +185,43 @@ fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     // And after a restart it is still so.
     let (_, err, code) = outcome(&mut cfvit(&["run", "--config", text(&place.join("cfvit.toml")), "--frames", "20"]));
     assert!(code == 0 && err.contains("degraded since an alarm"), "{err}");
+    #[cfg(feature = "web")]
+    whoever_looks_sees_it(&place.join("cfvit.toml"));
+}
+
+/// In the interface, in the metrics, and at the readiness, which it does not end.
+#[cfg(feature = "web")]
+fn whoever_looks_sees_it(config: &Path) {
+    use std::io::{BufRead, BufReader, Read};
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("cfvit"));
+    command.args(["run", "--web", "127.0.0.1:0", "--config"]).arg(config).env_remove("RUST_LOG");
+    let mut run = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = log.find(|line| line.contains("page and metrics: http://")).unwrap();
+    let address = line.rsplit("http://").next().unwrap().trim_end_matches('/').to_owned();
+    // Nobody may ever wait for this pipe.
+    std::thread::spawn(move || log.for_each(drop));
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    let begun = std::time::Instant::now();
+    while !ask("/readyz").starts_with("ready\n") {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let [ready, state, metrics] = ["/readyz", "/api/state", "/metrics"].map(ask);
+    let _ = run.kill();
+    let _ = run.wait();
+    assert_eq!(ready, "ready\ndegraded: door\n");
+    let state: Value = serde_json::from_str(&state).unwrap();
+    let threshold = &state["cameras"][0]["threshold"];
+    assert_eq!((&state["cameras"][0]["degraded"], &threshold["guarded"]), (&true.into(), &true.into()), "{state}");
+    assert!(threshold["in_force"].as_f64() > Some(1.0), "{threshold}");
+    assert!(metrics.contains("cfvit_calibration_degraded{camera=\"door\"} 1"), "{metrics}");
 }
 
 /// Audited frames of the later scene before the alarm, in the run whose files lie in `place`.

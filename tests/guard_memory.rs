@@ -113,7 +113,7 @@ fn observe(budget: Budget, meter: Option<Box<dyn Meter>>) {
     let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, meter).unwrap();
     let board = Arc::new(Board::new(Facts { labels: vec!["a".into(), "b".into()], ..Facts::default() }));
     let (lines, _subscribe) = Lines::new(Arc::clone(&board));
-    let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board), false))];
+    let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board)))];
     #[cfg(feature = "webhook")]
     let _webhook = {
         // Nobody is there: the first label waits, and no other comes.

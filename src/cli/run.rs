@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::serve::{self, Common};
 use super::{DecisionArgs, ModelArgs, number, outputs};
 use crate::capture::Options;
+use crate::cascade::{Cascade, MOST_AT_ONCE};
 use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
@@ -76,6 +77,11 @@ pub struct Args {
     /// First build the model's TensorRT engines, where its package has none that run here (as `cfvit build` does; it takes minutes)
     #[arg(long)]
     pub build_missing: bool,
+    /// Where frames of several cameras wait at the same moment, let up to N share a coarse pass, 1 to 8 [default: 1]
+    ///
+    /// On the CPU engine only. More frames a second where they all wait always (8 % with 8), but the first of them waits for the last.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_AT_ONCE as u64))]
+    pub batch: Option<u64>,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -135,10 +141,13 @@ pub fn run(args: Args) -> Result<()> {
         notifier.extending("building the engines", || build_missing(&settings))?;
     }
     let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
-    let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
+    let guard = common.guard(&settings)?.map(|(guard, keeper)| {
+        let promises = guard.promises();
         pipeline.observers.push(Box::new(guard));
-        keeper
+        (keeper, promises)
     });
+    let (keeper, promises) = guard.unzip();
+    let promises = promises.unwrap_or_default();
     let serve::Examples { shelf, picker, writer } = common.examples(&settings);
     if let Some(picker) = picker {
         pipeline.observers.push(Box::new(picker));
@@ -151,7 +160,7 @@ pub fn run(args: Args) -> Result<()> {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
     let mut pipeline = Pipeline { control: Some(controlled), ..pipeline };
-    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), keeper.is_some())?;
+    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), promises)?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
     let mean_mw = summary.whole.energy.map(|energy| energy.mean_mw);
@@ -198,6 +207,7 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     let (meter, idle) = measure_idle(meter, settings.power.idle_s);
     let pipeline = Pipeline {
         cameras,
+        at_once: at_once(settings, &cascade),
         cascade,
         labels,
         meter,
@@ -210,6 +220,20 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
         control: None,
     };
     Ok((common, pipeline))
+}
+
+/// How many frames may share a coarse pass.
+fn at_once(settings: &Settings, cascade: &Cascade) -> usize {
+    let (asked, most) = (settings.model.batch.unwrap_or(1), cascade.most_at_once());
+    if asked > most {
+        let why = if settings.gate.static_fallback {
+            "the static fallback chooses frame by frame"
+        } else {
+            "the engine takes no more"
+        };
+        log::warn!("{asked} frames at once were asked for, expected at most {most}: {why}");
+    }
+    asked.min(most)
 }
 
 /// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
@@ -242,10 +266,7 @@ fn start_reloads(
         control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
-        Ok(match first.fixed_changes(&in_force)[..] {
-            [] => "all of it is in force".to_owned(),
-            ref fixed => format!("{} needs a restart, everything else is in force", fixed.join(", ")),
-        })
+        Ok(first.fixed_changes(&in_force))
     })
 }
 
@@ -256,6 +277,7 @@ fn settings(args: &Args) -> Result<Settings> {
     model.path = args.model.model.clone().or(model.path.take());
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
+    model.batch = args.batch.map_or(model.batch, |batch| (batch > 1).then_some(batch as usize));
     model.crop = args.decision.crop.or(model.crop);
     settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
     settings.gate.allow_uncertified |= args.decision.allow_uncertified;

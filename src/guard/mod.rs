@@ -12,7 +12,7 @@ mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -83,6 +83,32 @@ pub struct Counters {
     lost: AtomicU64,
 }
 
+/// Which cameras' promises hold, for whoever only watches. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Promises(Vec<(String, Arc<AtomicBool>)>);
+
+impl Promises {
+    /// Whether an alarm for drift has ended what was promised for `camera`, so that every frame is refined; `None` where nothing was
+    /// promised.
+    pub fn is_degraded(&self, camera: &str) -> Option<bool> {
+        let (_, degraded) = self.0.iter().find(|(name, _)| name == camera)?;
+        Some(degraded.load(Ordering::Relaxed))
+    }
+
+    /// Some that are degraded or not.
+    #[cfg(all(test, feature = "web"))]
+    pub(crate) fn sample(promises: &[(&str, bool)]) -> Self {
+        Self(promises.iter().map(|&(name, degraded)| (name.to_owned(), Arc::new(AtomicBool::new(degraded)))).collect())
+    }
+
+    /// `degraded: door, yard`; `None` while every promise holds.
+    pub fn complaint(&self) -> Option<String> {
+        let broken = self.0.iter().filter(|(_, degraded)| degraded.load(Ordering::Relaxed));
+        let names: Vec<&str> = broken.map(|(name, _)| name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("degraded: {}", names.join(", ")))
+    }
+}
+
 impl Counters {
     fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);
@@ -138,9 +164,10 @@ pub fn start(
             controller.reset(eta);
         }
         posts.push(Post {
+            promised: camera.promise.is_some(),
             slots: Slots::new(settings.slot, settings.seed.wrapping_add(index as u64)),
             detector: fresh.map(|fresh| state.as_ref().map_or(fresh, |state| state.detector)),
-            degraded: state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()),
+            degraded: Arc::new(AtomicBool::new(state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()))),
             untold: false,
             eta,
             controller,

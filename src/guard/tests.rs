@@ -148,6 +148,7 @@ fn one_frame_per_slot_is_audited_and_kept_whichever_stage_answered() {
         // The coarse stage is sure of two of three frames; the stages differ on every fifth.
         run.decide(0, usize::from(i % 5 == 0), if i % 3 == 0 { 0.1 } else { 5.0 });
     }
+    assert_eq!(run.guard.promises().is_degraded("door"), None, "nothing was promised");
     let missed = 100 - 1000 / 10;
     drop(run);
     keeper.finish(None);
@@ -174,6 +175,9 @@ fn drift_refines_every_frame_and_a_restart_does_not_forget_it() {
     }
     assert_eq!(first.fine, 0, "half a percent of other answers is no alarm");
     assert_eq!(first.guard.threshold("door", 0.6), 0.6);
+    let promises = first.guard.promises();
+    assert_eq!((promises.is_degraded("door"), promises.is_degraded("other")), (Some(false), None));
+    assert_eq!(promises.complaint(), None);
     // A third of the answers is another one now.
     let mut frames = 0;
     while first.guard.threshold("door", 0.6) != ALWAYS_REFINE && frames < 5000 {
@@ -181,17 +185,26 @@ fn drift_refines_every_frame_and_a_restart_does_not_forget_it() {
         frames += 1;
     }
     assert!(frames < 1000, "{frames} frames, ten a slot");
-    // Slots go on, so that an alarm which found the queue full is told again.
-    (0..40).for_each(|_| first.decide(0, 1, 5.0));
-    assert_eq!(first.fine, 40);
+    assert_eq!((promises.is_degraded("door"), promises.complaint().as_deref()), (Some(true), Some("degraded: door")));
+    // Slots go on, so that an alarm which found the queue full is told again: a busy machine's disk takes its time.
+    let state = folder.path().join("audit-door.state");
+    let is_told = || std::fs::read_to_string(&state).is_ok_and(|state| state.contains("alarms = 1"));
+    let mut more = 0;
+    while !is_told() && more < 20_000 {
+        first.decide(0, 1, 5.0);
+        more += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(first.fine, more);
     drop(first);
     keeper.finish(None);
-    let state = std::fs::read_to_string(folder.path().join("audit-door.state")).unwrap();
+    let state = std::fs::read_to_string(state).unwrap();
     assert!(state.contains("alarms = 1") && state.contains("degraded_since_ms"), "{state}");
 
     let (second, keeper) = run(&settings, Some(certificate(0.02)));
     let mut second = second;
     assert_eq!(second.guard.threshold("door", 0.6), ALWAYS_REFINE, "still degraded");
+    assert_eq!(second.guard.promises().is_degraded("door"), Some(true));
     drop(second);
     keeper.finish(None);
     // A new certificate is a new promise.

@@ -133,7 +133,7 @@ impl Supervisor {
             records.hurry();
         }
         let id = self.slots.add(stop.clone());
-        self.slots.introduce(id, &name, source.status());
+        self.slots.introduce(id, &name, (source.describe(), source.status()));
         let seat = Seat {
             id,
             name: name.clone(),

@@ -13,7 +13,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::time::{interval, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
 
 use super::access::{Access, Peer};
 use super::listen::Socket;
@@ -22,8 +23,10 @@ use super::{MAX_CONNECTIONS, MAX_HEAD, REQUEST_PATIENCE, WRITE_PATIENCE, routes}
 use crate::episode::Episode;
 use crate::machine;
 use crate::operator::board::Board;
-use crate::operator::history::{History, Sampler};
+use crate::operator::history::History;
 use crate::operator::host::Stopping;
+use crate::operator::sampler::Sampler;
+use crate::power::PerDecision;
 
 /// The history's step.
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,6 +34,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MACHINE_STEPS: u32 = 10;
 /// After an error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// At the end open connections may take so long to be answered; less than the thread's grace.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -44,6 +50,16 @@ pub struct App {
     connections: Arc<Semaphore>,
     history: Mutex<History>,
     machine: Mutex<machine::State>,
+    drawn: Mutex<Drawn>,
+}
+
+/// What the machine draws, where that is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Drawn {
+    /// Mean power of the last second by rail, in watts.
+    pub rails_w: Vec<(String, f64)>,
+    /// What a decision of each kind has cost.
+    pub per_decision: Option<PerDecision>,
 }
 
 impl App {
@@ -55,6 +71,7 @@ impl App {
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             history: Mutex::default(),
             machine: Mutex::default(),
+            drawn: Mutex::default(),
         }
     }
 
@@ -66,6 +83,11 @@ impl App {
     /// The machine's newest known state.
     pub fn machine(&self) -> machine::State {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the machine draws.
+    pub fn drawn(&self) -> Drawn {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Open connections.
@@ -90,6 +112,8 @@ impl App {
             if step > 0 {
                 let row = sampler.sample(Instant::now(), &self.board, &self.machine());
                 self.history().push(row);
+                let drawn = Drawn { rails_w: sampler.rails_w().to_vec(), per_decision: sampler.per_decision() };
+                *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = drawn;
             }
             step = step.wrapping_add(1);
         }
@@ -107,16 +131,23 @@ pub(super) fn serve(
     log::info!("page and metrics: {}", places.join(", "));
     let app = Arc::new(App::new(board, access));
     async move {
+        let mut acceptors = JoinSet::new();
         for socket in sockets {
             let app = Arc::clone(&app);
-            tokio::spawn(async move {
+            acceptors.spawn(async move {
                 if let Err(error) = accept(&app, socket).await {
                     log::warn!("a socket for the page is no use: {error}; frames go on");
                 }
             });
         }
-        tokio::spawn(async move { app.sample().await });
+        let sampled = Arc::clone(&app);
+        tokio::spawn(async move { sampled.sample().await });
         stopping.wait().await;
+        // Whoever comes from now on waits in the socket for the next service, where the service manager keeps it. Who has come already still
+        // gets an answer; connections that are kept open, as a page's, are not waited for any longer.
+        drop(acceptors);
+        let all_gone = app.connections.acquire_many(MAX_CONNECTIONS as u32);
+        let _ = timeout(LAST_ANSWERS, all_gone).await;
     }
 }
 
