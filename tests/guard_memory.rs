@@ -16,6 +16,7 @@ use cfvit::guard::{self, Camera, Settings};
 use cfvit::model::{Family, Geometry};
 use cfvit::operator::{Board, Facts, Feed, Lines};
 use cfvit::pipeline::{CameraId, Decision, Observer};
+use cfvit::power::{Meter, Reading};
 use cfvit::smoothing::Smooth;
 
 /// Counts what each thread allocates.
@@ -73,14 +74,32 @@ impl Engine for Puppet {
     }
 }
 
+/// Always draws 5 W.
+struct Steady;
+
+impl Meter for Steady {
+    fn read(&mut self) -> Result<Reading> {
+        Ok(Reading::PowerMw(5000.0))
+    }
+
+    fn describe(&self) -> String {
+        "steady".into()
+    }
+}
+
 #[test]
 fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
+    observe(Budget { unit: Unit::Ms, limit: 6.0 }, None);
+    observe(Budget { unit: Unit::Mj, limit: 30.0 }, Some(Box::new(Steady)));
+}
+
+fn observe(budget: Budget, meter: Option<Box<dyn Meter>>) {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {
         slot: Duration::from_millis(20),
         folder: Some(folder.path().to_owned()),
         auto: false,
-        budget: Some(Budget { unit: Unit::Ms, limit: 6.0 }),
+        budget: Some(budget),
         budget_first: false,
         seed: 1,
     };
@@ -91,7 +110,7 @@ fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
         power_mode: "none".into(),
     };
     let camera = Camera { name: "door".into(), promise: None, threshold: 0.6 };
-    let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, None).unwrap();
+    let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, meter).unwrap();
     let board = Arc::new(Board::new(Facts { labels: vec!["a".into(), "b".into()], ..Facts::default() }));
     let (lines, _subscribe) = Lines::new(Arc::clone(&board));
     let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board)))];
@@ -135,8 +154,13 @@ fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
     };
     // Buffers get their size at their first use.
     let warm: u64 = (0..200).map(&mut decide).sum();
+    if budget.unit == Unit::Mj {
+        // Until a first mean power is known.
+        std::thread::sleep(Duration::from_millis(2500));
+    }
     let steady: u64 = (200..4000).map(&mut decide).sum();
     assert_eq!(steady, 0, "in 3800 frames, 1900 slots; {warm} in the first 200");
+    assert_ne!(guard.threshold("door", 0.6), 0.6, "the budget was steered");
     drop(guard);
     keeper.finish(None);
     let audit = cfvit::calibrate::audit::read(&folder.path().join("audit-door.log")).unwrap();

@@ -166,16 +166,16 @@ impl Controller {
         self.eta
     }
 
-    /// The mean cost of a frame in the window so far; `None` before its first frame.
-    pub fn window_mean(&self) -> Option<f64> {
-        let Window { frames, coarse, fine, .. } = self.window;
-        (frames > 0).then(|| (coarse + fine) / f64::from(frames))
+    /// The promise changed: from now on never below `floor`.
+    pub fn reset(&mut self, floor: f32) {
+        self.floor = floor;
+        self.eta = self.eta.max(floor);
+        self.forget();
     }
 
-    /// The promise changed, or another power mode: what was missed before says nothing any more.
-    pub fn reset(&mut self, floor: f32) {
-        (self.floor, self.integral, self.missed) = (floor, 0.0, 0);
-        self.eta = self.eta.max(floor);
+    /// The machine changed, as with another power mode: what was missed before says nothing any more.
+    pub fn forget(&mut self) {
+        (self.integral, self.missed, self.window, self.started) = (0.0, 0, Window::default(), None);
     }
 
     /// A frame was decided: its confidence, what it cost before the gate, and what refining it cost.
@@ -189,9 +189,8 @@ impl Controller {
         }
     }
 
-    /// Ends the window if `now` it is full, and sets η for the next. `mean` is the mean cost of its frames where something else than the
-    /// frames' own costs measures it: energy.
-    pub fn step(&mut self, now: Instant, mean: Option<f64>) -> Option<Event> {
+    /// Ends the window if `now` it is full, and sets η for the next.
+    pub fn step(&mut self, now: Instant) -> Option<Event> {
         let started = *self.started.get_or_insert(now);
         let elapsed = now.saturating_duration_since(started);
         if elapsed < self.length || self.window.frames < FEWEST {
@@ -204,7 +203,7 @@ impl Controller {
         if window.refined > 0 {
             self.fine.update(window.fine / f64::from(window.refined));
         }
-        let seen = mean.unwrap_or((window.coarse + window.fine) / frames);
+        let seen = (window.coarse + window.fine) / frames;
         self.steer(seen);
         self.seen.decay(0.5_f64.powf(elapsed.as_secs_f64() / HALF_LIFE_S) as f32);
         self.judge(seen)

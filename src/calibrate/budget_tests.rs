@@ -45,7 +45,7 @@ impl Camera {
             refined += u32::from(fine.is_some());
             self.controller.note(confidence, coarse, fine);
             self.now += Duration::from_micros(33_334);
-            self.events.extend(self.controller.step(self.now, None));
+            self.events.extend(self.controller.step(self.now));
         }
         (cost / f64::from(frames), f64::from(refined) / f64::from(frames))
     }
@@ -73,6 +73,19 @@ fn a_doubled_fine_cost_is_made_up_for() {
     camera.mean(20);
     camera.fine *= 2.0;
     // 40 % of fine become 20 %: four windows at 5 points each, and some to settle.
+    camera.mean(8);
+    let mean = camera.mean(20);
+    assert!((mean / 12.0 - 1.0).abs() < 0.05, "{mean}");
+}
+
+#[test]
+fn what_was_missed_before_another_power_mode_does_not_count_after_it() {
+    let mut camera = Camera::new(12.0, 0.0);
+    camera.mean(10);
+    camera.controller.integral = 0.4;
+    camera.controller.forget();
+    assert_eq!((camera.controller.integral, camera.controller.window.frames), (0.0, 0));
+    camera.fine *= 1.5;
     camera.mean(8);
     let mean = camera.mean(20);
     assert!((mean / 12.0 - 1.0).abs() < 0.05, "{mean}");

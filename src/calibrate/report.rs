@@ -97,7 +97,7 @@ pub fn sentence(certificate: &Certificate) -> String {
     )
     .replace(".0000 %", " %");
     if let Some(hours) = c.span_h {
-        let _ = write!(text, ", {hours:.1} h");
+        let _ = write!(text, ", {}", span(hours));
     }
     text + "."
 }
@@ -105,6 +105,11 @@ pub fn sentence(certificate: &Certificate) -> String {
 /// `1 %`, `0.5 %`: a share as people write it.
 pub fn points(share: f64) -> String {
     format!("{} %", (share * 1e6).round() / 1e4)
+}
+
+/// `26.0 h`, `12 min`.
+fn span(hours: f64) -> String {
+    if hours < 1.0 { format!("{:.0} min", 60.0 * hours) } else { format!("{hours:.1} h") }
 }
 
 /// Everything below the sentence: counts, curve, gap, what is not promised, and what comes next.
@@ -195,7 +200,8 @@ fn not_promised(c: &Certificate) -> String {
     if let Some(hours) = c.span_h.filter(|&hours| hours < 24.0) {
         let _ = writeln!(
             text,
-            "  warning  the frames cover {hours:.1} h: less than a day knows little of the night, or of the other daylight"
+            "  warning  the frames cover {}: less than a day knows little of the night, or of the other daylight",
+            span(hours)
         );
     }
     if c.attempts > 1 {
@@ -256,6 +262,7 @@ mod tests {
         let short = Certificate { span_h: Some(3.0), attempts: 5, ..certificate_sample() };
         let text = not_promised(&short);
         assert!(text.contains("cover 3.0 h") && text.contains("--confidence 99.00"), "{text}");
+        assert!(not_promised(&Certificate { span_h: Some(0.2), ..short }).contains("cover 12 min"));
         assert!(!not_promised(&certificate_sample()).contains("warning"));
     }
 }

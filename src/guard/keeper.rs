@@ -1,11 +1,12 @@
 //! The keeper: a thread that writes audits and states, tells of alarms, and certifies anew after one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::gauge::{Gauge, Power};
 use super::observe::{Audited, Order};
 use super::state::State;
 use super::{Camera, Counters, Settings};
@@ -15,6 +16,7 @@ use crate::calibrate::{Accuracy, Keys, Observation, Prefer, Request, Risk, binom
 use crate::clock::{Stop, System};
 use crate::episode::Episode;
 use crate::error::{Error, Kind, Result};
+use crate::machine::{PowerMode, power_mode};
 use crate::model::package::Certificate;
 use crate::power::{Meter, Monitor};
 
@@ -22,6 +24,8 @@ use crate::power::{Meter, Monitor};
 const FLUSH: Duration = Duration::from_secs(1);
 /// A state is written so often at most, alarms at once.
 const SAVE: Duration = Duration::from_secs(60);
+/// The power mode is looked for so often.
+const LOOK: Duration = Duration::from_secs(10);
 /// The keeper may take so long to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -34,29 +38,26 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it. It ends when nothing sends to `kept` any more. With a `meter` also gives the energy that it sees.
+    /// Starts it. It ends when nothing sends to `kept` any more. With a `meter` also gives the power that it sees.
     pub(super) fn start(
         mut files: Vec<CameraFiles>,
         auto: bool,
         kept: Receiver<Audited>,
         orders: Sender<Order>,
         meter: Option<Box<dyn Meter>>,
-    ) -> Result<(Self, Option<Monitor>)> {
+    ) -> Result<(Self, Option<Power>)> {
         let (end, ended) = bounded(1);
         let counters = files.iter().map(|file| (file.name.clone(), Arc::clone(&file.counters))).collect();
+        let metering = Stop::new();
+        let mut gauge = meter.map(|meter| watch(meter, &metering)).transpose()?;
+        let power = gauge.as_ref().map(Gauge::power);
         let run = move || {
-            keep(&mut files, auto, &kept, &orders);
+            keep(&mut files, auto, &kept, &orders, gauge.as_mut());
             // Nobody waits any more if the run was cut short.
             let _ = end.send(());
         };
         spawn("audit", run)?;
-        let metering = Stop::new();
-        let monitor = meter.map(|mut meter| {
-            let (monitor, stop) = (Monitor::new(Instant::now()), metering.clone());
-            let samples = monitor.clone();
-            spawn("budget-power", move || samples.sample(meter.as_mut(), &System, &stop)).map(|()| monitor)
-        });
-        Ok((Self { ended, metering, counters }, monitor.transpose()?))
+        Ok((Self { ended, metering, counters }, power))
     }
 
     /// Waits, after the run has ended, until everything is written, for some seconds at most; then tells what the audits took, their energy
@@ -77,7 +78,22 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     started.map(|_| ()).map_err(|e| Error::caused(Kind::Io, format!("cannot start the {name} thread"), e))
 }
 
-fn keep(files: &mut [CameraFiles], auto: bool, kept: &Receiver<Audited>, orders: &Sender<Order>) {
+/// Reads `meter` in a thread of its own until `stop`.
+fn watch(mut meter: Box<dyn Meter>, stop: &Stop) -> Result<Gauge> {
+    let (monitor, stop) = (Monitor::new(Instant::now()), stop.clone());
+    let gauge = Gauge::new(monitor.clone(), Instant::now());
+    spawn("budget-power", move || monitor.sample(meter.as_mut(), &System, &stop))?;
+    Ok(gauge)
+}
+
+fn keep(
+    files: &mut [CameraFiles],
+    auto: bool,
+    kept: &Receiver<Audited>,
+    orders: &Sender<Order>,
+    mut gauge: Option<&mut Gauge>,
+) {
+    let mut mode = ModeWatch::new(Path::new("/"), Instant::now());
     loop {
         match kept.recv_timeout(FLUSH) {
             Ok(audited) => {
@@ -92,16 +108,57 @@ fn keep(files: &mut [CameraFiles], auto: bool, kept: &Receiver<Audited>, orders:
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
+        if let Some(gauge) = &mut gauge {
+            gauge.tick(Instant::now());
+        }
         for (camera, file) in files.iter_mut().enumerate() {
             file.flush(false);
             if let Some(eta) = auto.then(|| file.certify()).flatten() {
-                // The guard takes orders at its next audit; one that is lost is found again after a restart.
-                let _ = orders.try_send(Order { camera, eta });
+                // The guard takes orders at its next frame; one that is lost is found again after a restart.
+                let _ = orders.try_send(Order::Certified { camera, eta });
             }
+        }
+        if mode.has_changed(Instant::now()) {
+            let _ = orders.try_send(Order::Repriced);
         }
     }
     for file in files {
         file.flush(true);
+    }
+}
+
+/// Notices another power mode: budgets were certified, and are steered, for the one before.
+pub(super) struct ModeWatch {
+    root: PathBuf,
+    mode: Option<PowerMode>,
+    looked: Instant,
+}
+
+impl ModeWatch {
+    /// The mode of the machine at `root` (`/`).
+    pub(super) fn new(root: &Path, now: Instant) -> Self {
+        Self { root: root.to_owned(), mode: power_mode(root).ok().flatten(), looked: now }
+    }
+
+    /// Whether it is another one since the last time; looks every ten seconds.
+    pub(super) fn has_changed(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.looked) < LOOK {
+            return false;
+        }
+        self.looked = now;
+        // A file that is being written is looked at again.
+        let Ok(mode) = power_mode(&self.root) else { return false };
+        if mode == self.mode {
+            return false;
+        }
+        let name = |mode: &Option<PowerMode>| mode.as_ref().map_or("none".to_owned(), PowerMode::to_string);
+        log::warn!(
+            "the power mode changed from {} to {}: what was certified of times and energies holds for the first one only",
+            name(&self.mode),
+            name(&mode)
+        );
+        self.mode = mode;
+        true
     }
 }
 
@@ -133,9 +190,7 @@ impl CameraFiles {
         keys: &Keys,
         classes: usize,
     ) -> Result<Self> {
-        let path =
-            |end: &str| settings.folder.as_ref().map(|folder| folder.join(format!("audit-{}.{end}", camera.name)));
-        let (audit_path, state_path) = (path("log"), path("state"));
+        let [audit_path, state_path] = ["log", "state"].map(|end| settings.file(&camera.name, end));
         let header = Header::new(&camera.name, settings.slot.as_secs_f64(), classes, keys);
         let log = audit_path.as_ref().map(|path| Log::open(path, &header)).transpose()?;
         let promise = camera.promise.as_ref().zip(fresh);

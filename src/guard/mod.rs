@@ -4,6 +4,7 @@
 //! one, and steers η. Everything with a file is the [`Keeper`]'s, in a thread of its own, to which 16-byte records go through a bounded queue: a
 //! disk that hangs costs records, never frames.
 
+mod gauge;
 mod keeper;
 mod observe;
 mod slots;
@@ -18,7 +19,7 @@ use crossbeam_channel::bounded;
 
 use crate::calibrate::budget::{Controller, WINDOW};
 use crate::calibrate::drift::{Detector, PATIENCE_S};
-use crate::calibrate::{Budget, Keys};
+use crate::calibrate::{Budget, Keys, Observation, audit, correlation};
 use crate::error::Result;
 use crate::model::package::{Certificate, Target};
 use crate::power::Meter;
@@ -31,6 +32,10 @@ use state::State;
 
 /// Audited frames that may wait for the disk.
 const QUEUE: usize = 256;
+/// So many of the newest audited frames tell how long a scene resembles itself: a day of slots of ten seconds.
+const NEWEST: usize = 8640;
+/// No window of a controller is longer: what it knows of confidences is forgotten by then.
+const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 
 /// How to guard.
 #[derive(Clone, Debug)]
@@ -47,6 +52,13 @@ pub struct Settings {
     pub budget_first: bool,
     /// Of the instants in the slots.
     pub seed: u64,
+}
+
+impl Settings {
+    /// Where the audit (`log`) or the state (`state`) of a camera is kept.
+    fn file(&self, camera: &str, end: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(format!("audit-{camera}.{end}")))
+    }
 }
 
 /// A camera to guard.
@@ -141,11 +153,13 @@ pub fn start(
         let watched = camera.promise.as_ref().filter(|certificate| can_watch(certificate, settings.budget.is_some()));
         let limit = watched.map(|certificate| certificate.drift_limit);
         let fresh = limit.map(|limit| Detector::new(limit, PATIENCE_S / slot_s));
+        let window = settings.budget.map(|_| window(settings, &camera.name));
         let file = keeper::CameraFiles::open(settings, &camera, fresh, keys, classes)?;
         let state = file.state();
         let counters = Arc::clone(&file.counters);
         let eta = state.as_ref().and_then(State::threshold);
-        let mut controller = settings.budget.map(|budget| controller(budget, &camera, settings.budget_first));
+        let budget = settings.budget.zip(window);
+        let mut controller = budget.map(|(budget, window)| controller(budget, window, &camera, settings.budget_first));
         if let (Some(controller), Some(eta)) = (&mut controller, eta) {
             controller.reset(eta);
         }
@@ -173,11 +187,31 @@ fn can_watch(certificate: &Certificate, steered: bool) -> bool {
     !steered || certificate.floor() >= certificate.threshold() || certificate.target == Target::Disagreement
 }
 
+/// How long a controller's window is: three times as long as the scene of `camera` resembles itself, as far as its audit tells, so that windows are
+/// about independent.
+fn window(settings: &Settings, camera: &str) -> Duration {
+    let resembles = || {
+        let audit = audit::read(&settings.file(camera, "log")?).ok()?;
+        let newest = audit.records.len().saturating_sub(NEWEST);
+        let observations: Vec<Observation> = audit.records[newest..].iter().map(|&r| Observation::from(r)).collect();
+        Some((correlation::of(&observations).lag - 1) as f64 * audit.header.slot_s)
+    };
+    let window = Duration::try_from_secs_f64(3.0 * resembles().unwrap_or(0.0)).unwrap_or(LONGEST_WINDOW);
+    let window = window.clamp(WINDOW, LONGEST_WINDOW);
+    if window > WINDOW {
+        log::info!(
+            "camera {camera}: the budget is steered in windows of {} s, as its scene changes slowly",
+            window.as_secs()
+        );
+    }
+    window
+}
+
 /// The controller of one camera: above the certified floor, unless the budget comes first.
-fn controller(budget: Budget, camera: &Camera, budget_first: bool) -> Controller {
+fn controller(budget: Budget, window: Duration, camera: &Camera, budget_first: bool) -> Controller {
     let floor = camera.promise.as_ref().map_or(0.0, Certificate::floor);
     let floor = if budget_first { 0.0 } else { floor };
-    Controller::new(budget.limit, floor, camera.threshold.min(1.0), WINDOW)
+    Controller::new(budget.limit, floor, camera.threshold.min(1.0), window)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::gauge::Power;
 use super::slots::Slots;
 use super::{Counters, Promises};
 use crate::calibrate::ALWAYS_REFINE;
@@ -19,7 +20,6 @@ use crate::frame::{Choice, Stage};
 use crate::gate;
 use crate::gather;
 use crate::pipeline::{Decision, Observer};
-use crate::power::Monitor;
 
 /// An audited frame on its way to the keeper.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +33,13 @@ pub(super) struct Audited {
     pub(super) alarm: bool,
 }
 
-/// What the keeper has found out: a new certified threshold after an alarm.
+/// What the keeper has found out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
-    pub(super) camera: usize,
-    pub(super) eta: f32,
+pub(super) enum Order {
+    /// After an alarm the camera of this index has a new certified threshold.
+    Certified { camera: usize, eta: f32 },
+    /// The machine runs in another power mode: frames cost something else now.
+    Repriced,
 }
 
 /// What is guarded of one camera.
@@ -64,9 +66,8 @@ pub struct Guard {
     posts: Vec<Post>,
     records: Sender<Audited>,
     orders: Receiver<Order>,
-    power: Option<Monitor>,
-    /// Mean power of the last window, in milliwatts.
-    mean_mw: Option<f64>,
+    /// Where the budget is one of energy.
+    power: Option<Power>,
     choice: Choice,
     logits: Vec<f32>,
     probabilities: Vec<f32>,
@@ -77,10 +78,10 @@ impl Guard {
         posts: Vec<Post>,
         records: Sender<Audited>,
         orders: Receiver<Order>,
-        power: Option<Monitor>,
+        power: Option<Power>,
     ) -> Self {
         let (choice, logits, probabilities) = Default::default();
-        Self { posts, records, orders, power, mean_mw: None, choice, logits, probabilities }
+        Self { posts, records, orders, power, choice, logits, probabilities }
     }
 
     /// Which promises hold.
@@ -91,12 +92,19 @@ impl Guard {
 
     /// Takes what the keeper has found out.
     fn obey(&mut self) {
-        for Order { camera, eta } in self.orders.try_iter() {
-            let Some(post) = self.posts.get_mut(camera) else { continue };
-            post.eta = Some(eta);
-            post.degraded.store(false, Relaxed);
-            if let Some(controller) = &mut post.controller {
-                controller.reset(eta);
+        for order in self.orders.try_iter() {
+            match order {
+                Order::Certified { camera, eta } => {
+                    let Some(post) = self.posts.get_mut(camera) else { continue };
+                    post.eta = Some(eta);
+                    post.degraded.store(false, Relaxed);
+                    if let Some(controller) = &mut post.controller {
+                        controller.reset(eta);
+                    }
+                }
+                Order::Repriced => {
+                    self.posts.iter_mut().filter_map(|p| p.controller.as_mut()).for_each(Controller::forget)
+                }
             }
         }
     }
@@ -168,24 +176,17 @@ impl Guard {
         let t = &decision.timing;
         let coarse_ms = t.preprocess_ms + t.coarse_ms + t.gate_ms;
         let fine_ms = (verdict.stage == Stage::Fine).then_some(t.gather_ms + t.fine_ms);
-        if unit == Unit::Mj && self.mean_mw.is_none() {
-            self.mean_mw = self.power.as_ref().and_then(|power| power.close_window(now)).map(|energy| energy.mean_mw);
-        }
-        let scale = match unit {
-            Unit::Ms => 1.0,
-            Unit::Mj => match self.mean_mw {
+        let scale = match (unit, &self.power) {
+            (Unit::Ms, _) => 1.0,
+            (Unit::Mj, power) => match power.as_ref().and_then(Power::mean_mw) {
                 Some(mw) => mw / 1e3,
-                // Nothing measured yet: no sample, no joule.
+                // Not measured: no sample, no joule.
                 None => return,
             },
         };
         controller.note(verdict.coarse_confidence, scale * coarse_ms, fine_ms.map(|ms| scale * ms));
-        if let Some(event) = controller.step(now, None) {
+        if let Some(event) = controller.step(now) {
             tell(&post.name, event, unit);
-        }
-        if unit == Unit::Mj && controller.window_mean().is_none() {
-            // A window has just ended: the power of the next one.
-            self.mean_mw = None;
         }
     }
 }
@@ -207,9 +208,9 @@ impl Observer for Guard {
     fn decided(&mut self, decision: &Decision<'_>, cascade: &mut Cascade) {
         let Some(index) = self.posts.iter().position(|post| post.name == decision.camera_name) else { return };
         let now = decision.frame.captured + decision.latency;
+        self.obey();
         self.spend(index, decision, cascade, now);
         if self.posts[index].slots.pick(now) {
-            self.obey();
             self.audit(index, decision, cascade);
         }
     }

@@ -1,8 +1,9 @@
 use std::time::{Instant, SystemTime};
 
 use super::*;
+use crate::calibrate::ALWAYS_REFINE;
+use crate::calibrate::audit::{Header, Log, Record};
 use crate::calibrate::cost::Unit;
-use crate::calibrate::{ALWAYS_REFINE, audit};
 use crate::cascade::Cascade;
 use crate::engine::Engine;
 use crate::frame::{Choice, CoarseOutput, Frame, Inputs, Picture, Timing};
@@ -288,4 +289,40 @@ fn what_audits_took_is_told_with_their_energy_where_power_was_measured() {
     let rest = "), 0 slots without a frame, 0 failed, 0 records lost";
     assert_eq!(counters.text(None), format!("12 audited (3 fine passes, 7 ms{rest}"));
     assert_eq!(counters.text(Some(5000.0)), format!("12 audited (3 fine passes, 7 ms, 35 mJ{rest}"));
+}
+
+#[test]
+fn windows_of_a_budget_are_longer_where_the_scene_changes_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(Some(folder.path()));
+    assert_eq!(window(&settings, "door"), WINDOW, "nothing known");
+    let header = Header::new("door", 10.0, 2, &keys());
+    let mut log = Log::open(&settings.file("door", "log").unwrap(), &header).unwrap();
+    // Confidences that stay for ten slots.
+    let mut random = crate::bench::schedule::Random(1);
+    let mut confidence = 0.5;
+    for i in 0..3000 {
+        if i % 10 == 0 {
+            confidence = random.below(1000) as f32 / 1000.0;
+        }
+        log.append(&[Record { time_ms: i, confidence, coarse: 0, fine: 0 }]).unwrap();
+    }
+    // Their correlation falls evenly to 0 at ten slots: τ is about nine of them.
+    let long = window(&settings, "door").as_secs();
+    assert!((240..=300).contains(&long), "{long} s");
+    assert_eq!(window(&settings, "other"), WINDOW);
+}
+
+#[test]
+fn another_power_mode_lets_the_controllers_begin_anew() {
+    use crate::machine::fixture::Tree;
+    let (tree, start) = (Tree::board("orin-nano"), Instant::now());
+    let mut watch = keeper::ModeWatch::new(tree.root(), start);
+    let after = |s| start + Duration::from_secs(s);
+    assert!(!watch.has_changed(after(11)));
+    tree.line("var/lib/nvpmodel/status", "pmode:0001");
+    assert!(!watch.has_changed(after(12)), "not looked at every second");
+    assert!(watch.has_changed(after(22)) && !watch.has_changed(after(33)));
+    tree.line("var/lib/nvpmodel/status", "");
+    assert!(!watch.has_changed(after(44)), "half written");
 }

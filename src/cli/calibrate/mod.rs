@@ -194,10 +194,16 @@ fn request(args: &Args, delta: f64, frames: &Frames) -> Request {
 /// What must be said about how the wish was understood.
 fn session_note(args: &Args, request: &Request) -> Option<&'static str> {
     let replaced = args.max_loss.is_some() && request.accuracy.is_some_and(|a| a.risk == Risk::Disagreement);
-    replaced.then_some(
-        "No right answers are known, so disagreement is limited instead of loss: every lost answer is also a different one, so the loss is \
-         at most that. Labels of the pictures on which the stages differ (--export-disagreements) allow a lower threshold.",
-    )
+    replaced.then_some(match args.from_audit {
+        Some(_) => {
+            "An audit knows no right answers, so disagreement is limited instead of loss: every lost answer is also a different one, so the \
+             loss is at most that."
+        }
+        None => {
+            "No right answers are known, so disagreement is limited instead of loss: every lost answer is also a different one, so the loss is \
+             at most that. Labels of the pictures on which the stages differ (--export-disagreements) allow a lower threshold."
+        }
+    })
 }
 
 /// Where a certificate is written.

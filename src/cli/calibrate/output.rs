@@ -45,6 +45,8 @@ pub fn plan(args: &Args, delta: f64) -> Result<()> {
         let plans = plans.iter().map(
             |(limit, fewest, good, rows)| json!({"limit": limit, "fewest": fewest, "comfortable": good, "rows": rows}),
         );
+        // 1 − 0.95 is not 0.05 in binary.
+        let delta = (delta * 1e9).round() / 1e9;
         return print(json!({"delta": delta, "plans": plans.collect::<Vec<_>>()}));
     }
     let budget_only = args.max_loss.or(args.max_disagreement).is_none();
