@@ -255,6 +255,7 @@ fn settings(args: &Args) -> Result<Settings> {
     model.path = args.model.model.clone().or(model.path.take());
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
+    model.precision = args.model.precision.or(model.precision);
     model.crop = args.decision.crop.or(model.crop);
     settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
     settings.gate.allow_uncertified |= args.decision.allow_uncertified;

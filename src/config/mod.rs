@@ -17,6 +17,7 @@ pub use outputs::{Broker, EventsSettings, MqttSettings, WebhookSettings};
 use crate::calibrate::Budget;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::model::onnx::Precision;
 use crate::smoothing::Smoothing;
 
 /// The file as it is shipped: every key, commented out, with its default.
@@ -70,6 +71,8 @@ pub struct ModelSettings {
     pub path: Option<PathBuf>,
     /// What computes; `None` is TensorRT where it is built in and works, else the CPU.
     pub backend: Option<Backend>,
+    /// What it multiplies in; `None` is fp32 on the CPU, with TensorRT what its plans were built in.
+    pub precision: Option<Precision>,
     /// Compute threads; `None` is one per physical core.
     pub threads: Option<usize>,
     /// The share of the picture's shorter side that the network sees; `None` is the model's.

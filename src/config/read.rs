@@ -19,6 +19,7 @@ use super::{
 use crate::capture::Options;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::model::onnx::Precision;
 use crate::preprocess::MIN_CROP;
 use crate::smoothing::Smoothing;
 
@@ -50,6 +51,7 @@ struct File {
 struct Model {
     path: Key,
     backend: Key,
+    precision: Key,
     threads: Key,
     crop: Key,
 }
@@ -179,6 +181,12 @@ impl Source<'_> {
                 Backend::ALL.into_iter().find(|backend| value.as_str() == Some(backend.as_str()))
             })
         })?;
+        let precisions = "\"auto\", \"fp16\" or \"fp32\"";
+        let precision = self.key("model.precision", &raw.precision, precisions, |value| {
+            or_word(value, "auto", |value| {
+                Precision::ALL.into_iter().find(|precision| value.as_str() == Some(precision.as_str()))
+            })
+        })?;
         let threads =
             self.key("model.threads", &raw.threads, "a whole number from 1 to 256, or \"auto\"", |value| {
                 or_word(value, "auto", |value| whole(value, 1..=256).map(|threads| threads as usize))
@@ -189,6 +197,7 @@ impl Source<'_> {
         Ok(ModelSettings {
             path: path.flatten(),
             backend: backend.flatten(),
+            precision: precision.flatten(),
             threads: threads.flatten(),
             crop: crop.flatten(),
         })
