@@ -1,6 +1,7 @@
 # make demo          build, then decide on the bundled photographs with the bundled model
 # make test          every test
 # make venv          a Python with ONNX Runtime in target/venv: with it `make test` also runs the exported graphs there
+# make axe           axe-core in target/npm (needs npm): with it `make test` also asks whether everybody can use the page
 # make tensorrt-rtx  NVIDIA's TensorRT-RTX in target/tensorrt-rtx: with it `make test-tensorrt` also builds plans, on a machine without a GPU
 # make test-tensorrt the tests of everything that feature tensorrt adds
 # make check-shim    the TensorRT shim, compiled against NVIDIA's headers for x86-64 and aarch64
@@ -12,7 +13,7 @@ CARGO := tools/cargo.sh
 CFVIT := $(CARGO) run --quiet --release --locked --
 PICTURES := tests/data/pictures
 
-.PHONY: demo test venv tensorrt-rtx test-tensorrt check-shim lint fmt test-aarch64 deb toolchain
+.PHONY: demo test venv axe tensorrt-rtx test-tensorrt check-shim lint fmt test-aarch64 deb toolchain
 .NOTPARALLEL:
 .DEFAULT_GOAL := demo
 
@@ -39,6 +40,11 @@ target/venv/ready: tests/onnx/requirements.txt
 	python3 -m venv target/venv
 	target/venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+axe: target/npm/node_modules/axe-core/axe.min.js
+
+target/npm/node_modules/axe-core/axe.min.js:
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix target/npm axe-core@4.14.1
 
 tensorrt-rtx:
 	@tools/tensorrt-rtx.sh

@@ -27,7 +27,7 @@ fn main() {
         measure(&format!("convert {}", format.name()), || converter.convert(&data, &mut picture).unwrap());
     }
     measure("preprocess", || preprocess.run(&picture, &mut inputs).unwrap());
-    let (mut bicubic, normalizer, mut halver) = (Bicubic::default(), Normalizer::default(), Halver::new(224));
+    let (mut bicubic, normalizer, halver) = (Bicubic::default(), Normalizer::default(), Halver::new(224));
     let part = CropBox::centred(SIZE.0, SIZE.1, 256, 224);
     let mut cropped = vec![0; 224 * 224 * 3];
     measure("- resize, crop", || bicubic.resample(&picture, part, &mut cropped, (224, 224)).unwrap());

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use crate::engine::{Engine, swap};
-use crate::error::Result;
+use crate::engine::{Engine, FineFrame, swap};
+use crate::error::{Error, Kind, Result};
 use crate::fallback::{Change, Fallback, Path};
 use crate::frame::{Choice, CoarseOutput, Inputs, Stage, Timing};
 use crate::{gate, gather};
@@ -32,11 +32,19 @@ pub struct Verdict {
     pub timing: Timing,
 }
 
+/// The most frames that share a coarse pass.
+pub const MOST_AT_ONCE: usize = 8;
+
 /// An engine with a threshold.
 pub struct Cascade {
     engine: Box<dyn Engine>,
     threshold: f32,
     verdict: Verdict,
+    /// Which image of the engine's last coarse pass the verdict is on.
+    slot: usize,
+    /// What the last shared coarse pass said of each frame, and a frame's part of its time.
+    ahead: Vec<CoarseOutput>,
+    ahead_ms: f64,
     fallback: Option<Fallback>,
     change: Option<Change>,
 }
@@ -55,7 +63,7 @@ impl Cascade {
             fine_logits: Vec::new(),
             timing: Timing::default(),
         };
-        Self { engine, threshold, verdict, fallback: None, change: None }
+        Self { engine, threshold, verdict, slot: 0, ahead: Vec::new(), ahead_ms: 0.0, fallback: None, change: None }
     }
 
     /// The engine beneath.
@@ -114,6 +122,54 @@ impl Cascade {
         Ok(&self.verdict)
     }
 
+    /// The most frames that [`Cascade::coarse_ahead`] takes: what the engine takes in a pass, and one where a fallback chooses frame by frame.
+    pub fn most_at_once(&self) -> usize {
+        if self.fallback.is_some() { 1 } else { self.engine.max_batch().min(MOST_AT_ONCE) }
+    }
+
+    /// One coarse pass over several frames, at most [`Cascade::most_at_once`]; each is then decided by [`Cascade::decide_ahead`]. Memory is
+    /// allocated by the first pass over so many.
+    ///
+    /// # Errors
+    /// What the engine reports, also where they are too many.
+    pub fn coarse_ahead(&mut self, inputs: &[Inputs]) -> Result<()> {
+        let mut clock = Lap::start();
+        let mut images: [&[f32]; MOST_AT_ONCE] = [&[]; MOST_AT_ONCE];
+        images.iter_mut().zip(inputs).for_each(|(image, inputs)| *image = &inputs.coarse);
+        let n = inputs.len();
+        if self.ahead.len() < n {
+            self.ahead.resize_with(n, CoarseOutput::default);
+        }
+        self.engine.coarse_batch(&images[..n.min(MOST_AT_ONCE)], &mut self.ahead[..n])?;
+        self.ahead_ms = clock.lap_ms() / n.max(1) as f64;
+        Ok(())
+    }
+
+    /// Decides the `slot`-th frame of the last [`Cascade::coarse_ahead`], as [`Cascade::decide`] does; each only once.
+    ///
+    /// # Errors
+    /// What the engine reports, also where there is no such frame.
+    pub fn decide_ahead(&mut self, slot: usize, inputs: &Inputs) -> Result<&Verdict> {
+        let Some(output) = self.ahead.get_mut(slot) else {
+            return Err(Error::new(Kind::Engine, format!("no coarse pass was made for frame {slot}")));
+        };
+        std::mem::swap(output, &mut self.verdict.coarse);
+        self.verdict.timing = Timing { coarse_ms: self.ahead_ms, ..Timing::default() };
+        self.slot = slot;
+        self.settle(inputs, Lap::start())?;
+        Ok(&self.verdict)
+    }
+
+    /// One more fine pass over the frame that was decided last, with any `choice`: `logits` becomes `[classes]`, its memory is reused. The
+    /// verdict stays as it is.
+    ///
+    /// # Errors
+    /// What the engine reports; there must have been a coarse pass.
+    pub fn refine(&mut self, inputs: &Inputs, choice: &Choice, logits: &mut Vec<f32>) -> Result<()> {
+        let frame = FineFrame { slot: self.slot, image: &inputs.fine, choice };
+        self.engine.fine_batch(&[frame], std::slice::from_mut(logits))
+    }
+
     fn decide_statically(&mut self, inputs: &Inputs) -> Result<()> {
         let verdict = &mut self.verdict;
         let mut clock = Lap::start();
@@ -126,12 +182,17 @@ impl Cascade {
     }
 
     fn decide_adaptively(&mut self, inputs: &Inputs) -> Result<()> {
-        let verdict = &mut self.verdict;
         let mut clock = Lap::start();
-        self.engine.coarse(&inputs.coarse, &mut verdict.coarse)?;
-        verdict.timing =
-            Timing { coarse_ms: clock.lap_ms(), device_coarse_ms: self.engine.device_ms(), ..Timing::default() };
+        self.engine.coarse(&inputs.coarse, &mut self.verdict.coarse)?;
+        let (coarse_ms, device_coarse_ms) = (clock.lap_ms(), self.engine.device_ms());
+        self.verdict.timing = Timing { coarse_ms, device_coarse_ms, ..Timing::default() };
+        self.slot = 0;
+        self.settle(inputs, clock)
+    }
 
+    /// Gate, gather, fine: what follows the coarse pass whose output lies in the verdict.
+    fn settle(&mut self, inputs: &Inputs, mut clock: Lap) -> Result<()> {
+        let verdict = &mut self.verdict;
         gate::softmax(&verdict.coarse.logits, &mut verdict.probabilities);
         (verdict.label, verdict.coarse_confidence) = gate::argmax(&verdict.probabilities);
         verdict.confidence = verdict.coarse_confidence;
@@ -141,7 +202,8 @@ impl Cascade {
         if verdict.stage == Stage::Fine {
             gather::choose(&verdict.coarse.class_attention, self.engine.geometry().informative(), &mut verdict.choice);
             verdict.timing.gather_ms = clock.lap_ms();
-            self.engine.fine(&inputs.fine, &verdict.choice, &mut verdict.fine_logits)?;
+            let frame = FineFrame { slot: self.slot, image: &inputs.fine, choice: &verdict.choice };
+            self.engine.fine_batch(&[frame], std::slice::from_mut(&mut verdict.fine_logits))?;
             verdict.timing.fine_ms = clock.lap_ms();
             verdict.timing.device_fine_ms = self.engine.device_ms();
             gate::softmax(&verdict.fine_logits, &mut verdict.probabilities);

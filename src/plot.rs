@@ -185,10 +185,9 @@ impl Plot {
             polyline(&mut svg, line, dashes, &x, &y);
         }
         self.legend(&mut svg);
-        for mark in &self.marks {
-            if mark.at.0.is_finite() && mark.at.1.is_finite() {
-                marked(&mut svg, mark, (x.place(mark.at.0), y.place(mark.at.1)));
-            }
+        let mut taken = Vec::with_capacity(self.marks.len());
+        for mark in self.marks.iter().filter(|mark| mark.at.0.is_finite() && mark.at.1.is_finite()) {
+            marked(&mut svg, mark, (x.place(mark.at.0), y.place(mark.at.1)), &mut taken);
         }
         svg.push_str("</g>\n");
         svg
@@ -266,8 +265,12 @@ fn polyline(svg: &mut String, line: &Line, dashes: &str, x: &Axis, y: &Axis) {
     );
 }
 
-/// The point and its text: above it and to the left, where rising curves leave room; to the right where the frame is in the way.
-fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
+/// Where a text stands: from, to, and the height of its line.
+type Place = (f64, f64, f64);
+
+/// The point and its text: above it and to the left, where rising curves leave room; to the right where the frame is in the way, and further
+/// down where a text of `taken` stands already.
+fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64), taken: &mut Vec<Place>) {
     match mark.shape {
         Shape::Dot => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" class=\"ink\"/>")),
         Shape::Circle => put(svg, format_args!("<circle cx=\"{x:.2}\" cy=\"{y:.2}\" r=\"5\" class=\"paper\"/>")),
@@ -285,9 +288,18 @@ fn marked(svg: &mut String, mark: &Mark, (x, y): (f64, f64)) {
             put(svg, format_args!("<path d=\"M{x:.2} {:.2}l5.5 9.5h-11z\" class=\"paper\"/>", y - 6.0));
         }
     }
-    let fits = x - 4.0 - CHARACTER * mark.text.chars().count() as f64 >= LEFT;
-    let (anchor, at) = if fits { ("end", x - 4.0) } else { ("start", x + 9.0) };
-    let height = if y - 10.0 > TOP - 12.0 { y - 10.0 } else { y + 18.0 };
+    let width = CHARACTER * mark.text.chars().count() as f64;
+    let (anchor, at, from) = match x - 4.0 - width >= LEFT {
+        true => ("end", x - 4.0, x - 4.0 - width),
+        false => ("start", x + 9.0, x + 9.0),
+    };
+    let is_free = |height: f64| {
+        !taken.iter().any(|&(left, right, line)| left < from + width && from < right && (line - height).abs() < 14.0)
+    };
+    let above = (y - 10.0 > TOP - 12.0).then_some(y - 10.0);
+    let heights = above.into_iter().chain((0..6).map(|line| y + 18.0 + 15.0 * f64::from(line)));
+    let height = heights.clone().find(|&height| is_free(height)).or(heights.clone().last()).unwrap_or(y);
+    taken.push((from, from + width, height));
     put(
         svg,
         format_args!("<text x=\"{at:.2}\" y=\"{height:.2}\" text-anchor=\"{anchor}\">{}</text>", escaped(&mark.text)),

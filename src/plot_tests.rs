@@ -19,6 +19,21 @@ fn the_same_numbers_make_the_same_bytes_and_texts_are_escaped() {
 }
 
 #[test]
+fn texts_of_points_in_the_same_place_do_not_cover_each_other() {
+    let mut crowded = plot(vec![(1.0, 70.0), (2.0, 75.0)]);
+    crowded.marks = ["coarse only", "η = 0", "other"]
+        .map(|text| Mark { shape: Shape::Dot, text: text.into(), at: (1.0, 70.0) })
+        .into();
+    let svg = crowded.to_svg();
+    let height = |text: &str| -> f64 {
+        let line = svg.lines().find(|line| line.ends_with(&format!("{text}</text>"))).unwrap();
+        line.split('"').nth(3).unwrap().parse().unwrap()
+    };
+    let [a, b, c] = ["coarse only", "η = 0", "other"].map(height);
+    assert!((a - b).abs() >= 14.0 && (b - c).abs() >= 14.0 && (a - c).abs() >= 14.0, "{a} {b} {c}");
+}
+
+#[test]
 fn steps_are_round() {
     for (step, expected) in [(0.07, 0.1), (0.013, 0.02), (3.0, 5.0), (5.0, 5.0), (70.0, 100.0)] {
         assert!((round_step(step) / expected - 1.0).abs() < 1e-9, "{step}: {}", round_step(step));

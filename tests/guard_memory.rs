@@ -94,7 +94,7 @@ fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
     let (mut guard, keeper) = guard::start(&settings, vec![camera], &keys, 2, None).unwrap();
     let board = Arc::new(Board::new(Facts { labels: vec!["a".into(), "b".into()], ..Facts::default() }));
     let (lines, _subscribe) = Lines::new(Arc::clone(&board));
-    let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board), false))];
+    let mut outputs: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(Feed::new(Arc::clone(&board)))];
     #[cfg(feature = "webhook")]
     let _webhook = {
         // Nobody is there: the first label waits, and no other comes.
@@ -123,6 +123,7 @@ fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
             frame: &frame,
             inputs: &inputs,
             threshold,
+            degraded: false,
             smooth: Smooth { label: 0, confidence: 0.5 },
             latency: Duration::ZERO,
             timing: Timing { coarse_ms: 4.0, fine_ms: 4.0, ..Timing::default() },
@@ -137,7 +138,7 @@ fn the_decision_thread_allocates_nothing_for_audits_budget_and_outputs() {
     let steady: u64 = (200..4000).map(&mut decide).sum();
     assert_eq!(steady, 0, "in 3800 frames, 1900 slots; {warm} in the first 200");
     drop(guard);
-    keeper.finish();
+    keeper.finish(None);
     let audit = cfvit::calibrate::audit::read(&folder.path().join("audit-door.log")).unwrap();
     // The frames come faster than any camera's: the queue's 256 are kept, what the thread does not take in time is dropped and counted.
     assert!(audit.records.len() >= 256, "{}", audit.records.len());

@@ -1,10 +1,15 @@
 //! `cfvit bench --html`, `eval --html` and `report` as processes, with the bundled model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "browser/mod.rs"]
+mod driver;
+
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use assert_cmd::Command;
+use driver::Browser;
+use serde_json::json;
 
 fn cfvit(arguments: &[&str]) -> Output {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("cfvit"));
@@ -94,6 +99,49 @@ fn eval_writes_a_page_with_the_pictures_of_its_mistakes() {
         rest = image.split_once('>').unwrap().1;
     }
     assert!(bare + rest == folder.page("again.html"));
+}
+
+#[test]
+fn in_a_browser_the_pages_are_whole_with_scripts_and_network_off() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let [bench, eval, a, b] = ["bench.json", "eval.json", "a.html", "b.html"].map(|name| folder.at(name));
+    let short = ["bench", "--seconds", "0.2", "--warmup", "0", "--min-runs", "5"];
+    succeed(&[&short[..], &["--json", &bench, "--html", &a]].concat());
+    let pictures = pictures();
+    succeed(&["eval", "--sweep", "--json", &eval, "--html", &b, pictures.to_str().unwrap()]);
+    succeed(&["report", "--compare", &bench, &bench, "--html", &folder.at("both.html")]);
+    browser.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    browser.devtools("Network.enable", json!({}));
+    let nowhere = json!({ "offline": true, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0 });
+    browser.devtools("Network.emulateNetworkConditions", nowhere);
+    for (name, least_plots) in [("a.html", 2), ("b.html", 2), ("both.html", 1)] {
+        folder.page(name);
+        let url = format!("file://{}", folder.at(name));
+        browser.open(&url);
+        // The driver's own scripts run; of the page's, the driver itself says that they would not.
+        let shown = browser.run("return document.body.innerText");
+        assert!(shown.as_str().unwrap().len() > 500, "{name}: {shown}");
+        let plots = browser.run("return [...document.querySelectorAll('svg')].filter((one) => one.getBoundingClientRect().width > 100).length");
+        assert!(plots.as_u64() >= Some(least_plots), "{name}: {plots} plots");
+        let missing = browser.run("return [...document.images].filter((one) => one.naturalWidth === 0).length");
+        assert_eq!(missing, 0, "{name}");
+        for width in [360, 1440] {
+            assert!(browser.fits(width), "{name} at {width} pixels");
+            browser.screenshot(width, &format!("report-{}-{width}", name.trim_end_matches(".html")));
+        }
+        let asked = browser.requests();
+        assert!(asked.iter().all(|asked| *asked == url || asked.starts_with("data:image/")), "{name}: {asked:?}");
+        let faults = browser.console();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+    }
+    browser.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": false }));
+    for name in ["a.html", "b.html", "both.html"] {
+        browser.open(&format!("file://{}", folder.at(name)));
+        if let Some(violations) = browser.axe() {
+            assert!(violations.is_empty(), "{name}: {violations:#?}");
+        }
+    }
 }
 
 #[test]

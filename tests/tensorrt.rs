@@ -5,8 +5,7 @@
 
 mod standin;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -15,8 +14,6 @@ use standin::{Ran, Standin, standin};
 
 /// A photograph that the coarse stage is sure of.
 const EASY: &str = "tests/data/pictures/n01440764/ILSVRC2012_val_00017700.JPEG";
-/// Its folder.
-const EASY_FOLDER: &str = "tests/data/pictures/n01440764";
 /// One that needs the fine stage.
 const HARD: &str = "tests/data/pictures/n03425413/n03425413_20741.JPEG";
 /// Both.
@@ -276,69 +273,6 @@ fn a_plan_that_is_refused_is_put_aside() {
     assert!(package.path().join("coarse.plan").exists());
 }
 
-/// `cfvit build` on the stand-in, in `package`.
-fn build(standin: &Standin, package: &Path, faults: &str) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
-    command.args(["build", "--model"]).arg(package);
-    standin.run(standin.equip(&mut command, faults).env("CFVIT_STANDIN_MODEL", package))
-}
-
-/// The files of a folder and their content.
-fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    folder
-        .read_dir()
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect()
-}
-
-#[test]
-fn built_plans_are_proven_and_installed() {
-    let Some(standin) = standin() else { return };
-    let package = bare_package();
-    let ran = build(standin, package.path(), "");
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("self-test passed") && ran.stdout.contains("fp16 engines"),
-        "{}{}",
-        ran.stdout,
-        ran.stderr
-    );
-    assert!(ran.stderr.contains("fine: 1 fused attention kernels"), "{}", ran.stderr);
-    let path = package.path().to_str().unwrap();
-    let ran = standin.cfvit(&["classify", "--json", "--trace", "--model", path, "--backend", "tensorrt", HARD], "");
-    assert_eq!((ran.code, answers(&ran)), (Some(0), expected(standin, &[HARD])), "{}", ran.stderr);
-}
-
-#[test]
-fn an_engine_that_fits_is_not_built_again_and_one_that_is_missing_is() {
-    let Some(standin) = standin() else { return };
-    let package = bare_package();
-    let path = package.path().to_str().unwrap();
-    let again = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
-        command.args(["build", "--if-missing", "--model", path]);
-        standin.run(standin.equip(&mut command, "").env("CFVIT_STANDIN_MODEL", path))
-    };
-    let first = again();
-    assert!(first.code == Some(0) && first.stderr.contains("self-test passed"), "{}", first.stderr);
-    let before = contents(package.path());
-    let second = again();
-    assert!(second.code == Some(0) && second.stdout.contains("are built for this device"), "{}", second.stdout);
-    assert!(contents(package.path()) == before, "nothing is written");
-    std::fs::remove_file(package.path().join("fine.plan")).unwrap();
-    let third = again();
-    assert!(third.stderr.contains("not built yet") && third.stderr.contains("self-test passed"), "{}", third.stderr);
-
-    std::fs::remove_file(package.path().join("coarse.plan")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cfvit"));
-    command.args(["run", "--build-missing", "--model", path, "--source", EASY_FOLDER, "--frames", "1"]);
-    let ran = standin.run(standin.equip(&mut command, "").env("CFVIT_STANDIN_MODEL", path));
-    assert!(ran.code == Some(0) && ran.stderr.contains("self-test passed"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("fp16, CUDA graphs"), "the engines that were built decide: {}", ran.stderr);
-}
-
 #[test]
 fn a_benchmark_shows_the_devices_own_times() {
     let Some(standin) = standin() else { return };
@@ -353,33 +287,6 @@ fn a_benchmark_shows_the_devices_own_times() {
     }
 }
 
-#[test]
-fn engines_that_are_wrong_in_fp16_are_built_in_fp32() {
-    let Some(standin) = standin() else { return };
-    let package = bare_package();
-    let ran = build(standin, package.path(), "wrong-fp16");
-    assert!(ran.code == Some(0) && ran.stdout.contains("fp32 engines"), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stderr.contains("fp16: refused") && ran.stderr.contains("self-test passed"), "{}", ran.stderr);
-}
-
-#[test]
-fn engines_that_are_always_wrong_are_refused_and_the_old_ones_stay() {
-    let Some(standin) = standin() else { return };
-    let package = package_without("");
-    let plans = |folder: &Path| {
-        let all = contents(folder).into_iter();
-        all.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "plan")).collect::<Vec<_>>()
-    };
-    let before = plans(package.path());
-    assert_eq!(before.len(), 3);
-    for (faults, says) in [("wrong", "nothing was installed"), ("build", "buildSerializedNetwork"), ("parse", "parse")]
-    {
-        let ran = build(standin, package.path(), faults);
-        assert!(ran.code == Some(1) && ran.stderr.contains(says), "{faults}: {}", ran.stderr);
-        assert!(plans(package.path()) == before, "{faults}: the old plans are no more");
-    }
-}
-
 /// A test of [`child`] in a process of its own, on the stand-in.
 fn child(standin: &Standin, name: &str, package: &str, faults: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -390,11 +297,11 @@ fn child(standin: &Standin, name: &str, package: &str, faults: &str) -> Command 
     command
 }
 
-/// Runs it; it must pass.
-fn in_child(name: &str, package: &str, faults: &str) {
-    let Some(standin) = standin() else { return };
-    let ran = standin.run(&mut child(standin, name, package, faults));
+/// Runs it; it must pass. `None` without the stand-in.
+fn in_child(name: &str, package: &str, faults: &str) -> Option<Ran> {
+    let ran = standin()?.run(&mut child(standin()?, name, package, faults));
     assert!(ran.code == Some(0) && ran.stdout.contains("1 passed"), "{}{}", ran.stdout, ran.stderr);
+    Some(ran)
 }
 
 /// The same on [`package`].
@@ -451,5 +358,7 @@ fn the_stand_in_sees_what_is_wrong() {
     }
 }
 
+#[path = "standin/building.rs"]
+mod building;
 #[path = "standin/child.rs"]
 mod child;

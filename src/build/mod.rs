@@ -123,7 +123,7 @@ pub fn run(request: &Request, builder: &mut dyn Builder, tell: &mut dyn FnMut(St
         let outcome = test(&built, precision, model.clone(), builder)?;
         match outcome {
             Some(outcome) if !outcome.is_within(&Bounds::of(precision)) => {
-                tell(format!("{}: refused: {outcome}; the bounds are {}", precision.as_str(), Bounds::of(precision)));
+                tell(format!("{}: refused: {outcome}; the bounds: {}", precision.as_str(), Bounds::of(precision)));
                 refused.push((precision, outcome));
             }
             tested => return install(request, precision, built, tested, scratch.path(), tell),
@@ -166,7 +166,7 @@ fn build_all(
 ) -> Result<BuiltPlans> {
     let mut graphs = vec![Graph::Coarse, Graph::Fine];
     graphs.extend(request.with_static.then_some(Graph::Static));
-    let weights_sha256 = package::weights_sha256(&request.package)?;
+    let weights = package::weights(&request.package)?;
     let mut built = Vec::new();
     for graph in graphs {
         let onnx = scratch.join(graph.file_name());
@@ -189,7 +189,8 @@ fn build_all(
             precision: precision.as_str().into(),
             options: format!("workspace {} MiB, optimisation level {level}", job.workspace_mib),
             onnx_sha256,
-            weights_sha256: weights_sha256.clone(),
+            weights_sha256: weights.sha256.clone(),
+            heads: weights.heads,
             program: env!("CARGO_PKG_VERSION").into(),
             device: made.device,
         };
@@ -247,7 +248,7 @@ fn install(
     let device = built.first().map(|(_, key, _)| key.device.clone());
     let device = device.ok_or_else(|| Error::new(Kind::Engine, "nothing was built"))?;
     match &tested {
-        Some(outcome) => tell(format!("self-test passed: {outcome}")),
+        Some(outcome) => tell(format!("self-test passed: {outcome}; the bounds: {}", Bounds::of(precision))),
         None => tell("self-test skipped: the GPU that these plans are for is not here".into()),
     }
     plan::install(&request.package, &built)?;

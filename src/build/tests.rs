@@ -6,10 +6,11 @@ use crate::frame::{Choice, CoarseOutput};
 use crate::model::Geometry;
 use crate::model::package::ImportOptions;
 
-/// The CPU engine, wrong by `error` in the first logit.
+/// The CPU engine, wrong by `error` in the first logit and by a share of `attention` in the first cell's class attention.
 struct Wrong {
     engine: CpuEngine,
     error: f32,
+    attention: f32,
 }
 
 impl Engine for Wrong {
@@ -19,6 +20,8 @@ impl Engine for Wrong {
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
         self.engine.coarse(image, output)?;
         output.logits[0] += self.error;
+        let largest = output.class_attention.iter().copied().fold(0.0, f32::max);
+        output.class_attention[0] += self.attention * largest;
         Ok(())
     }
     fn fine(&mut self, image: &[f32], choice: &Choice, logits: &mut Vec<f32>) -> Result<()> {
@@ -37,6 +40,8 @@ impl Engine for Wrong {
 /// Makes plans that are their job's name, and engines that are wrong by so much in FP16 and FP32.
 struct Double {
     errors: Option<[f32; 2]>,
+    /// See [`Wrong`].
+    attention: f32,
     /// The most scratch space with which a build succeeds.
     memory_mib: u64,
     jobs: Vec<String>,
@@ -44,7 +49,7 @@ struct Double {
 
 impl Double {
     fn new(errors: Option<[f32; 2]>) -> Self {
-        Self { errors, memory_mib: u64::MAX, jobs: Vec::new() }
+        Self { errors, attention: 0.0, memory_mib: u64::MAX, jobs: Vec::new() }
     }
 }
 
@@ -62,7 +67,8 @@ impl Builder for Double {
     fn open(&mut self, plans: &[(Graph, &[u8])], model: &Model) -> Result<Option<Box<dyn Engine>>> {
         let Some([fp16, fp32]) = self.errors else { return Ok(None) };
         let error = if plans[0].1.starts_with(b"coarse fp16") { fp16 } else { fp32 };
-        Ok(Some(Box::new(Wrong { engine: CpuEngine::new(model.clone(), 1)?, error })))
+        let engine = CpuEngine::new(model.clone(), 1)?;
+        Ok(Some(Box::new(Wrong { engine, error, attention: self.attention })))
     }
 }
 
@@ -93,7 +99,10 @@ fn exact_engines_are_installed_in_the_precision_asked_for() {
     let tested = report.tested.unwrap();
     assert_eq!((report.precision, tested.passes, tested.pictures), (Precision::Fp16, 24, 12));
     assert!((tested.logit_error - 0.01).abs() < 1e-4 && tested.same_choice == 12, "{tested}");
-    assert!(lines.contains("self-test passed: 24 passes"), "{lines}");
+    assert!(
+        lines.contains("self-test passed: 24 passes") && lines.contains("the bounds: logit error at most 0.1,"),
+        "{lines}"
+    );
     assert_eq!(installed(&request.package), [&b"coarse fp16 512"[..], b"fine fp16 512"]);
     assert_eq!(fs::read_dir(&request.package).unwrap().count(), 7, "three files of the model, two graphs, two plans");
     let key = plan::load(&request.package, Graph::Fine, &DeviceKey::sample()).unwrap().key;
@@ -116,6 +125,20 @@ fn inexact_fp16_falls_back_to_fp32_and_inexact_fp32_is_refused_with_the_numbers(
         let shown = if error.is_nan() { "inf" } else { "0.5000" };
         assert!(message.contains(&format!("logit error at most {shown}")) && message.contains("0.01"), "{message}");
         assert_eq!(installed(&request.package), good, "the last good plans stay");
+    }
+}
+
+/// Right logits would not show it: the test's fine passes take the CPU engine's cells.
+#[test]
+fn wrong_class_attention_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = request(folder.path());
+    for (attention, refused) in [(0.004, false), (0.5, true), (f32::NAN, true)] {
+        let (report, lines) = build(&request, &mut Double { attention, ..Double::new(Some([0.0; 2])) });
+        assert_eq!(report.is_err(), refused, "{lines}");
+        let shown = if attention.is_nan() { "inf %".into() } else { format!("{:.2} %", attention * 100.0) };
+        assert!(lines.contains(&format!("class attention off by at most {shown}")), "{lines}");
+        assert_eq!(lines.contains("fp16: refused") && lines.contains("fp32: refused"), refused, "{lines}");
     }
 }
 

@@ -8,7 +8,12 @@ const OBSERVED: &str = include_str!("../../tests/data/calibration/imagenette.csv
 const HALVES: u64 = 200;
 const DELTA: f64 = 0.05;
 
-fn observations() -> Vec<Observation> {
+pub(crate) fn observations() -> Vec<Observation> {
+    parsed(OBSERVED)
+}
+
+/// The observations in a table that `cfvit calibrate --export-observations` wrote.
+pub(crate) fn parsed(table: &str) -> Vec<Observation> {
     let line = |line: &str| {
         let fields: Vec<&str> = line.split(',').collect();
         Observation {
@@ -18,7 +23,7 @@ fn observations() -> Vec<Observation> {
             label: fields[3].parse().ok(),
         }
     };
-    OBSERVED.lines().skip(1).map(line).collect()
+    table.lines().skip(1).map(line).collect()
 }
 
 /// What became of the promises.

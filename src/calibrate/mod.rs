@@ -35,4 +35,4 @@ pub use solve::{Accuracy, Budget, Ceiling, Floor, Prefer, Request, Solution, sha
 #[cfg(test)]
 mod guarantee_tests;
 #[cfg(test)]
-mod halves_tests;
+pub(crate) mod halves_tests;

@@ -46,21 +46,26 @@ pub fn curve(observations: &[Observation], risk: Risk, delta: f64, asked: Option
     limits.into_iter().map(row).collect()
 }
 
-/// The gap at `eta` over the frames with a known class; `None` where there are fewer than two.
+/// The gap at `eta`; `None` where the right class of a frame with two answers is not known, and for fewer than two frames. Frames with one
+/// answer add nothing to it, whatever is right.
 pub fn gap(observations: &[Observation], eta: f32) -> Option<Gap> {
-    let difference = |o: &Observation| {
-        let label = o.label?;
-        let answer = if o.stops(eta) { o.coarse } else { o.fine };
-        Some(f64::from(u8::from(o.fine == label)) - f64::from(u8::from(answer == label)))
+    let difference = |o: &Observation| match o.label {
+        _ if !o.differs() => Some(0.0),
+        Some(label) => {
+            let answer = if o.stops(eta) { o.coarse } else { o.fine };
+            Some(f64::from(u8::from(o.fine == label)) - f64::from(u8::from(answer == label)))
+        }
+        None => None,
     };
-    let differences: Vec<f64> = observations.iter().filter_map(difference).collect();
+    let differences = observations.iter().map(difference).collect::<Option<Vec<f64>>>()?;
     let n = differences.len() as f64;
-    if differences.len() < 2 {
+    let labelled = observations.iter().filter(|o| o.label.is_some()).count();
+    if differences.len() < 2 || labelled == 0 {
         return None;
     }
     let mean = differences.iter().sum::<f64>() / n;
     let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    Some(Gap { mean: 100.0 * mean, half: 196.0 * (variance / n).sqrt(), labelled: differences.len() })
+    Some(Gap { mean: 100.0 * mean, half: 196.0 * (variance / n).sqrt(), labelled })
 }
 
 /// What a certificate promises, in one sentence.
@@ -98,7 +103,7 @@ pub fn sentence(certificate: &Certificate) -> String {
 }
 
 /// `1 %`, `0.5 %`: a share as people write it.
-fn points(share: f64) -> String {
+pub fn points(share: f64) -> String {
     format!("{} %", (share * 1e6).round() / 1e4)
 }
 
@@ -238,6 +243,12 @@ mod tests {
         assert!(curve.last().unwrap().eta.is_none() && curve_text(&curve).contains("too few frames: 2995 at least"));
         let gap = gap(&frames, 0.0).unwrap();
         assert!((gap.mean - 100.0 * 58.0 / 400.0).abs() < 1e-9 && gap.half > 0.0 && gap.labelled == 400);
+        // Labels of the disagreements alone say the same; one that is missing leaves the gap unknown.
+        let only = |o: &Observation| Observation { label: o.label.filter(|_| o.differs()), ..*o };
+        let mut disagreements: Vec<_> = frames.iter().map(only).collect();
+        assert_eq!(super::gap(&disagreements, 0.0).unwrap(), Gap { labelled: 58, ..gap });
+        disagreements[0].label = None;
+        assert_eq!(super::gap(&disagreements, 0.0), None);
     }
 
     #[test]

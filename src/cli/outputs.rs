@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::config::StateFolder;
 use crate::error::Result;
 use crate::examples::Shelf;
+use crate::guard::Promises;
 use crate::operator::{Board, EventsSocket, Facts, Feed, Lines};
 use crate::pipeline::{Observer, Pipeline};
 
@@ -15,8 +16,8 @@ use crate::pipeline::{Observer, Pipeline};
 #[derive(Default)]
 pub struct Outputs(Vec<Box<dyn Any>>);
 
-/// Starts what `settings` ask for and gives `pipeline` the observers that feed it. Where the run is `guarded`, nobody can go below the
-/// threshold that a promise rests on. Onlookers may put examples on the shelf, where there is one.
+/// Starts what `settings` ask for and gives `pipeline` the observers that feed it. Nobody can go below the threshold that one of the
+/// `promises` rests on. Onlookers may put examples on the shelf, where there is one.
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`] where a secret cannot be read, or a network could reach the page and there is no token.
@@ -24,11 +25,12 @@ pub fn start(
     pipeline: &mut Pipeline,
     settings: &Settings,
     (facts, shelf): (Facts, Option<Arc<Shelf>>),
-    guarded: bool,
+    promises: Promises,
 ) -> Result<Outputs> {
     warn_of_missing(settings);
     let mut board = Board::new(facts);
     board.examples = shelf;
+    board.promises = promises;
     let board = Arc::new(board);
     let (lines, subscribe) = Lines::new(Arc::clone(&board));
     let mut observers: Vec<Box<dyn Observer>> = Vec::new();
@@ -53,7 +55,7 @@ pub fn start(
     if !outputs.0.is_empty() {
         observers.push(Box::new(lines));
         // The last word on thresholds is the operator's.
-        observers.push(Box::new(Feed::new(board, guarded)));
+        observers.push(Box::new(Feed::new(board)));
         pipeline.observers.append(&mut observers);
     }
     Ok(outputs)

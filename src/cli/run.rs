@@ -11,12 +11,12 @@ use crossbeam_channel::{Receiver, bounded};
 use super::serve::{self, Common};
 use super::{DecisionArgs, ModelArgs, number, outputs};
 use crate::capture::Options;
+use crate::cascade::{Cascade, MOST_AT_ONCE};
 use crate::clock::Stop;
 use crate::config::{CameraSettings, Cameras, Settings};
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::examples::Writer;
-use crate::guard::Keeper;
 use crate::logging;
 use crate::machine::Watcher;
 use crate::pipeline::{Control, Outcome, Pipeline, control};
@@ -77,6 +77,11 @@ pub struct Args {
     /// First build the model's TensorRT engines, where its package has none that run here (as `cfvit build` does; it takes minutes)
     #[arg(long)]
     pub build_missing: bool,
+    /// Where frames of several cameras wait at the same moment, let up to N share a coarse pass, 1 to 8 [default: 1]
+    ///
+    /// On the CPU engine only. More frames a second where they all wait always (8 % with 8), but the first of them waits for the last.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_AT_ONCE as u64))]
+    pub batch: Option<u64>,
     /// Stop after N decisions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub frames: Option<u64>,
@@ -92,9 +97,10 @@ pub struct Args {
     /// error)
     ///
     /// Keys: time (of the picture; RFC 3339), seq, camera, source, image, exit ("coarse", "fine" or "static"), label, name, confidence,
-    /// smooth_label, smooth_name, smooth_confidence (steadied over the camera's last frames), coarse_confidence (null for "static"), threshold, latency_ms, timing_ms {preprocess, coarse, gate, gather, fine, static, total}. Written once a
-    /// second. Records that cannot be written are dropped and counted; the frames go on. A reader that is merely slow is waited
-    /// for without --fps; with --fps it costs records.
+    /// smooth_label, smooth_name, smooth_confidence (steadied over the camera's last frames), coarse_confidence (null for "static"), threshold,
+    /// degraded (true while every frame is refined because a certified promise no longer holds), latency_ms, timing_ms {preprocess, coarse,
+    /// gate, gather, fine, static, total}. Written once a second. Records that cannot be written are dropped and counted; the frames go on.
+    /// A reader that is merely slow is waited for without --fps; with --fps it costs records.
     #[arg(long, value_name = "FILE|-")]
     pub jsonl: Option<OsString>,
     /// Put the file of --jsonl aside as FILE.1, .2, ... before it grows beyond N MiB [default: it grows]
@@ -135,10 +141,13 @@ pub fn run(args: Args) -> Result<()> {
         notifier.extending("building the engines", || build_missing(&settings))?;
     }
     let (common, mut pipeline) = notifier.extending("opening the engine", || open(&args, &settings, records))?;
-    let keeper = common.guard(&settings)?.map(|(guard, keeper)| {
+    let guard = common.guard(&settings)?.map(|(guard, keeper)| {
+        let promises = guard.promises();
         pipeline.observers.push(Box::new(guard));
-        keeper
+        (keeper, promises)
     });
+    let (keeper, promises) = guard.unzip();
+    let promises = promises.unwrap_or_default();
     let serve::Examples { shelf, picker, writer } = common.examples(&settings);
     if let Some(picker) = picker {
         pipeline.observers.push(Box::new(picker));
@@ -151,10 +160,11 @@ pub fn run(args: Args) -> Result<()> {
         start_reloads(args, settings, common, control, (hangups, notifier.clone()))?;
     }
     let mut pipeline = Pipeline { control: Some(controlled), ..pipeline };
-    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), keeper.is_some())?;
+    let _outputs = outputs::start(&mut pipeline, &told.0, (told.1, told.2), promises)?;
     let Outcome { summary, result } = pipeline.run(&stop, &mut Watch::new(notifier))?;
     // The guard went with the pipeline.
-    keeper.into_iter().for_each(Keeper::finish);
+    let mean_mw = summary.whole.energy.map(|energy| energy.mean_mw);
+    keeper.into_iter().for_each(|keeper| keeper.finish(mean_mw));
     writer.into_iter().for_each(Writer::finish);
     let printed = match summary_to_stderr {
         // Nobody can be told that standard error is gone.
@@ -197,6 +207,7 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
     let (meter, idle) = measure_idle(meter, settings.power.idle_s);
     let pipeline = Pipeline {
         cameras,
+        at_once: at_once(settings, &cascade),
         cascade,
         labels,
         meter,
@@ -209,6 +220,20 @@ fn open(args: &Args, settings: &Settings, records: Option<(Target, Option<Rotati
         control: None,
     };
     Ok((common, pipeline))
+}
+
+/// How many frames may share a coarse pass.
+fn at_once(settings: &Settings, cascade: &Cascade) -> usize {
+    let (asked, most) = (settings.model.batch.unwrap_or(1), cascade.most_at_once());
+    if asked > most {
+        let why = if settings.gate.static_fallback {
+            "the static fallback chooses frame by frame"
+        } else {
+            "the engine takes no more"
+        };
+        log::warn!("{asked} frames at once were asked for, expected at most {most}: {why}");
+    }
+    asked.min(most)
 }
 
 /// Measures what the machine draws before the first frame, where the settings ask for it and there is a meter.
@@ -241,10 +266,7 @@ fn start_reloads(
         control.apply(common.change((&in_force, &control.ended()), &new)?)?;
         logging::set_level(new.log.level);
         in_force = new;
-        Ok(match first.fixed_changes(&in_force)[..] {
-            [] => "all of it is in force".to_owned(),
-            ref fixed => format!("{} needs a restart, everything else is in force", fixed.join(", ")),
-        })
+        Ok(first.fixed_changes(&in_force))
     })
 }
 
@@ -256,6 +278,7 @@ fn settings(args: &Args) -> Result<Settings> {
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
     model.precision = args.model.precision.or(model.precision);
+    model.batch = args.batch.map_or(model.batch, |batch| (batch > 1).then_some(batch as usize));
     model.crop = args.decision.crop.or(model.crop);
     settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());
     settings.gate.allow_uncertified |= args.decision.allow_uncertified;

@@ -184,7 +184,7 @@ impl Common {
         Ok(Camera {
             name: camera.name.clone(),
             source,
-            prepare: Box::new(move |picture, inputs| preprocess.run(picture, inputs)),
+            prepare: Box::new(move |picture, inputs, for_each| preprocess.run_on(picture, inputs, for_each)),
             tuning: self.tuning(camera, settings),
         })
     }

@@ -75,6 +75,8 @@ pub struct ModelSettings {
     pub precision: Option<Precision>,
     /// Compute threads; `None` is one per physical core.
     pub threads: Option<usize>,
+    /// The most frames, of as many cameras, that share a coarse pass, at least 2; `None` decides each by itself.
+    pub batch: Option<usize>,
     /// The share of the picture's shorter side that the network sees; `None` is the model's.
     pub crop: Option<f64>,
 }

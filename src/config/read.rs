@@ -17,6 +17,7 @@ use super::{
     WebSettings,
 };
 use crate::capture::Options;
+use crate::cascade::MOST_AT_ONCE;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
 use crate::model::onnx::Precision;
@@ -53,6 +54,7 @@ struct Model {
     backend: Key,
     precision: Key,
     threads: Key,
+    batch: Key,
     crop: Key,
 }
 
@@ -191,6 +193,9 @@ impl Source<'_> {
             self.key("model.threads", &raw.threads, "a whole number from 1 to 256, or \"auto\"", |value| {
                 or_word(value, "auto", |value| whole(value, 1..=256).map(|threads| threads as usize))
             })?;
+        let batch = self.key("model.batch", &raw.batch, "a whole number from 1 to 8", |value| {
+            whole(value, 1..=MOST_AT_ONCE as u64).map(|batch| (batch > 1).then_some(batch as usize))
+        })?;
         let crop = self.key("model.crop", &raw.crop, "a number from 0.01 to 1, or \"model\"", |value| {
             or_word(value, "model", |value| number(value, MIN_CROP..=1.0))
         })?;
@@ -199,6 +204,7 @@ impl Source<'_> {
             backend: backend.flatten(),
             precision: precision.flatten(),
             threads: threads.flatten(),
+            batch: batch.flatten(),
             crop: crop.flatten(),
         })
     }

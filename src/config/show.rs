@@ -44,6 +44,7 @@ impl fmt::Display for Settings {
         writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
         writeln!(f, "precision = {}", quoted(model.precision.map_or("auto", Precision::as_str)))?;
         writeln!(f, "threads = {}", or(model.threads, "auto"))?;
+        writeln!(f, "batch = {}", model.batch.unwrap_or(1))?;
         writeln!(f, "crop = {}", or(model.crop, "model"))?;
         writeln!(f, "\n[gate]")?;
         writeln!(f, "threshold = {}", or(gate.threshold, "model"))?;

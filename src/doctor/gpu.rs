@@ -58,7 +58,7 @@ pub(super) fn examine() -> (Vec<Finding>, Option<DeviceKey>) {
 pub(super) fn package(package: &Path, device: Option<&DeviceKey>) -> Finding {
     let what = "engine package";
     let shown = package.display();
-    if let Err(error) = crate::model::package::weights_sha256(package) {
+    if let Err(error) = crate::model::package::weights(package) {
         return Finding::new(what, State::Bad, error.to_string());
     }
     let Some(device) = device else {

@@ -85,6 +85,12 @@ pub trait Engine: Send {
         None
     }
 
+    /// Does `job` once for each number below `jobs`, on the threads that the passes are computed on where there are any, and comes back when all
+    /// are done: for work before and after a pass, while those threads would only wait.
+    fn for_each(&mut self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        (0..jobs).for_each(job);
+    }
+
     /// Milliseconds that the last pass took by the device's own clock; `None` where the device has none, and before the first pass.
     fn device_ms(&self) -> Option<f32> {
         None

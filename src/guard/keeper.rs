@@ -29,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Keeper {
     ended: Receiver<()>,
     metering: Stop,
+    /// What the audits of each camera took, by its name.
+    counters: Vec<(String, Arc<Counters>)>,
 }
 
 impl Keeper {
@@ -41,6 +43,7 @@ impl Keeper {
         meter: Option<Box<dyn Meter>>,
     ) -> Result<(Self, Option<Monitor>)> {
         let (end, ended) = bounded(1);
+        let counters = files.iter().map(|file| (file.name.clone(), Arc::clone(&file.counters))).collect();
         let run = move || {
             keep(&mut files, auto, &kept, &orders);
             // Nobody waits any more if the run was cut short.
@@ -53,14 +56,18 @@ impl Keeper {
             let samples = monitor.clone();
             spawn("budget-power", move || samples.sample(meter.as_mut(), &System, &stop)).map(|()| monitor)
         });
-        Ok((Self { ended, metering }, monitor.transpose()?))
+        Ok((Self { ended, metering, counters }, monitor.transpose()?))
     }
 
-    /// Waits, after the run has ended, until everything is written, for some seconds at most.
-    pub fn finish(self) {
+    /// Waits, after the run has ended, until everything is written, for some seconds at most; then tells what the audits took, their energy
+    /// at the mean power of the run, `mean_mw`, where that was measured.
+    pub fn finish(self, mean_mw: Option<f64>) {
         self.metering.request();
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(GRACE) {
             log::warn!("the audit could not be written in {} s and is left behind", GRACE.as_secs());
+        }
+        for (name, counters) in self.counters {
+            log::info!("audit of camera {name}: {}", counters.text(mean_mw));
         }
     }
 }
@@ -95,7 +102,6 @@ fn keep(files: &mut [CameraFiles], auto: bool, kept: &Receiver<Audited>, orders:
     }
     for file in files {
         file.flush(true);
-        log::info!("audit of camera {}: {}", file.name, file.counters.text());
     }
 }
 

@@ -11,7 +11,7 @@ mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -71,19 +71,48 @@ pub struct Counters {
     lost: AtomicU64,
 }
 
+/// Which cameras' promises hold, for whoever only watches. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Promises(Vec<(String, Arc<AtomicBool>)>);
+
+impl Promises {
+    /// Whether an alarm for drift has ended what was promised for `camera`, so that every frame is refined; `None` where nothing was
+    /// promised.
+    pub fn is_degraded(&self, camera: &str) -> Option<bool> {
+        let (_, degraded) = self.0.iter().find(|(name, _)| name == camera)?;
+        Some(degraded.load(Ordering::Relaxed))
+    }
+
+    /// Some that are degraded or not.
+    #[cfg(all(test, feature = "web"))]
+    pub(crate) fn sample(promises: &[(&str, bool)]) -> Self {
+        Self(promises.iter().map(|&(name, degraded)| (name.to_owned(), Arc::new(AtomicBool::new(degraded)))).collect())
+    }
+
+    /// `degraded: door, yard`; `None` while every promise holds.
+    pub fn complaint(&self) -> Option<String> {
+        let broken = self.0.iter().filter(|(_, degraded)| degraded.load(Ordering::Relaxed));
+        let names: Vec<&str> = broken.map(|(name, _)| name.as_str()).collect();
+        (!names.is_empty()).then(|| format!("degraded: {}", names.join(", ")))
+    }
+}
+
 impl Counters {
     fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// `12 audited (3 fine passes, 7 ms), 0 slots without a frame, 0 failed, 0 records lost`
-    fn text(&self) -> String {
+    /// `12 audited (3 fine passes, 7 ms, 35 mJ), 0 slots without a frame, 0 failed, 0 records lost`; the energy is that time at `mean_mw`:
+    /// a pass is far too short for a meter.
+    fn text(&self, mean_mw: Option<f64>) -> String {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let pass_s = get(&self.pass_us) as f64 / 1e6;
+        let energy = mean_mw.map_or(String::new(), |mw| format!(", {:.0} mJ", mw * pass_s));
         format!(
-            "{} audited ({} fine passes, {} ms), {} slots without a frame, {} failed, {} records lost",
+            "{} audited ({} fine passes, {:.0} ms{energy}), {} slots without a frame, {} failed, {} records lost",
             get(&self.audits),
             get(&self.passes),
-            get(&self.pass_us) / 1000,
+            1e3 * pass_s,
             get(&self.missed),
             get(&self.failed),
             get(&self.lost)
@@ -121,9 +150,10 @@ pub fn start(
             controller.reset(eta);
         }
         posts.push(Post {
+            promised: camera.promise.is_some(),
             slots: Slots::new(settings.slot, settings.seed.wrapping_add(index as u64)),
             detector: fresh.map(|fresh| state.as_ref().map_or(fresh, |state| state.detector)),
-            degraded: state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()),
+            degraded: Arc::new(AtomicBool::new(state.as_ref().is_some_and(|state| state.degraded_since_ms.is_some()))),
             untold: false,
             eta,
             controller,

@@ -1,12 +1,13 @@
 //! The guard in the decision thread. Allocates nothing per frame: buffers are kept, the queue is bounded and filled without waiting.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Counters;
 use super::slots::Slots;
+use super::{Counters, Promises};
 use crate::calibrate::ALWAYS_REFINE;
 use crate::calibrate::audit::Record;
 use crate::calibrate::budget::{Controller, Event};
@@ -42,10 +43,12 @@ pub(super) struct Order {
 /// What is guarded of one camera.
 pub(super) struct Post {
     pub(super) name: String,
+    /// Its threshold is a certificate's.
+    pub(super) promised: bool,
     pub(super) slots: Slots,
     pub(super) detector: Option<Detector>,
-    /// The promise is broken: every frame is refined.
-    pub(super) degraded: bool,
+    /// The promise is broken: every frame is refined. Written by the guard alone.
+    pub(super) degraded: Arc<AtomicBool>,
     /// An alarm that the keeper was not told of yet.
     pub(super) untold: bool,
     /// A threshold that was certified here, in the place of the configured one.
@@ -80,11 +83,18 @@ impl Guard {
         Self { posts, records, orders, power, mean_mw: None, choice, logits, probabilities }
     }
 
+    /// Which promises hold.
+    pub fn promises(&self) -> Promises {
+        let promised = self.posts.iter().filter(|post| post.promised);
+        Promises(promised.map(|post| (post.name.clone(), Arc::clone(&post.degraded))).collect())
+    }
+
     /// Takes what the keeper has found out.
     fn obey(&mut self) {
         for Order { camera, eta } in self.orders.try_iter() {
             let Some(post) = self.posts.get_mut(camera) else { continue };
-            (post.eta, post.degraded) = (Some(eta), false);
+            post.eta = Some(eta);
+            post.degraded.store(false, Relaxed);
             if let Some(controller) = &mut post.controller {
                 controller.reset(eta);
             }
@@ -114,7 +124,7 @@ impl Guard {
         }
         let mut clock = Lap::start();
         gather::choose(&verdict.coarse.class_attention, informative, &mut self.choice);
-        let ran: Result<()> = cascade.engine_mut().fine(&decision.inputs.fine, &self.choice, &mut self.logits);
+        let ran: Result<()> = cascade.refine(decision.inputs, &self.choice, &mut self.logits);
         Counters::add(&counters.passes, 1);
         Counters::add(&counters.pass_us, (1e3 * clock.lap_ms()) as u64);
         if ran.is_err() {
@@ -134,9 +144,9 @@ impl Guard {
         Counters::add(&counters.audits, 1);
         let record = Record { time_ms: now_ms(), confidence, coarse: coarse as u32, fine: fine as u32 };
         let post = &mut self.posts[index];
-        let watched = post.detector.as_mut().filter(|_| !post.degraded);
+        let watched = post.detector.as_mut().filter(|_| !post.degraded.load(Relaxed));
         let alarm = watched.is_some_and(|detector| detector.push(stopped && coarse != fine));
-        post.degraded |= alarm;
+        post.degraded.fetch_or(alarm, Relaxed);
         let audited = Audited { camera: index, record, detector: post.detector, alarm: alarm || post.untold };
         // The keeper is behind, or has failed: frames go on. A record may be lost, an alarm is told again.
         let told = self.records.try_send(audited).is_ok();
@@ -152,7 +162,7 @@ impl Guard {
         let (Some(controller), Some(unit)) = (&mut post.controller, post.unit) else { return };
         let verdict = cascade.verdict();
         // While degraded every frame is refined, and the static pass has costs of its own: neither says anything of the budget.
-        if post.degraded || verdict.stage == Stage::Static {
+        if post.degraded.load(Relaxed) || verdict.stage == Stage::Static {
             return;
         }
         let t = &decision.timing;
@@ -183,11 +193,15 @@ impl Guard {
 impl Observer for Guard {
     fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
         let Some(post) = self.posts.iter().find(|post| post.name == camera) else { return configured };
-        match (&post.controller, post.degraded) {
+        match (&post.controller, post.degraded.load(Relaxed)) {
             (_, true) => ALWAYS_REFINE,
             (Some(controller), false) => controller.threshold(),
             (None, false) => post.eta.unwrap_or(configured),
         }
+    }
+
+    fn degraded(&self, camera: &str) -> bool {
+        self.posts.iter().any(|post| post.degraded.load(Relaxed) && post.name == camera)
     }
 
     fn decided(&mut self, decision: &Decision<'_>, cascade: &mut Cascade) {

@@ -11,6 +11,9 @@ use crate::model::{Family, Geometry};
 use crate::pipeline::{CameraId, Decision, Observer};
 use crate::smoothing::Smooth;
 
+#[path = "replay_tests.rs"]
+mod replay;
+
 /// Answers as the image says: its first value is the coarse class, its second the fine one, its third the lead of the coarse logits.
 struct Puppet {
     geometry: Geometry,
@@ -24,7 +27,7 @@ impl Engine for Puppet {
 
     fn coarse(&mut self, image: &[f32], output: &mut CoarseOutput) -> Result<()> {
         output.logits.clear();
-        output.logits.resize(2, 0.0);
+        output.logits.resize(self.geometry.classes, 0.0);
         output.logits[image[0] as usize] = image[2];
         output.class_attention.clear();
         output.class_attention.resize(self.geometry.cells(), 0.0);
@@ -34,7 +37,7 @@ impl Engine for Puppet {
     fn fine(&mut self, image: &[f32], _: &Choice, logits: &mut Vec<f32>) -> Result<()> {
         self.fine_passes += 1;
         logits.clear();
-        logits.resize(2, 0.0);
+        logits.resize(self.geometry.classes, 0.0);
         logits[image[1] as usize] = 9.0;
         Ok(())
     }
@@ -57,24 +60,29 @@ struct Run {
     now: Instant,
     step: Duration,
     fine: u64,
+    /// η as the configuration says it.
+    configured: f32,
 }
 
 impl Run {
-    fn new(guard: Guard, slot: Duration) -> Self {
+    fn new(guard: Guard, slot: Duration, classes: usize) -> Self {
         let family = Family::Deit;
         let geometry =
-            Geometry { family, grid: 2, patch: 2, width: 4, depth: 2, heads: 1, hidden: 4, classes: 2, stem: 0 };
+            Geometry { family, grid: 2, patch: 2, width: 4, depth: 2, heads: 1, hidden: 4, classes, stem: 0 };
         let cascade = Cascade::new(Box::new(Puppet { geometry, fine_passes: 0 }), 0.5);
         let frame = Frame { seq: 0, name: String::new(), captured: Instant::now(), picture: Picture::default() };
-        Self { guard, cascade, inputs: Inputs::default(), frame, now: Instant::now(), step: slot / 10, fine: 0 }
+        let (inputs, step) = (Inputs::default(), slot / 10);
+        Self { guard, cascade, inputs, frame, now: Instant::now(), step, fine: 0, configured: 0.6 }
     }
 
     /// Decides a frame of the camera `door`, on which the stages answer `coarse` and `fine`, with this lead of the coarse logits.
     fn decide(&mut self, coarse: usize, fine: usize, lead: f32) {
         let image = vec![coarse as f32, fine as f32, lead];
         (self.inputs.coarse, self.inputs.fine) = (image.clone(), image);
-        let threshold = self.guard.threshold("door", 0.6);
+        let threshold = self.guard.threshold("door", self.configured);
         self.cascade.set_threshold(threshold);
+        let degraded = self.guard.degraded("door");
+        assert_eq!(degraded, threshold == ALWAYS_REFINE, "the state is told as long as every frame is refined for it");
         let stage = self.cascade.decide(&self.inputs).unwrap().stage;
         self.fine += u64::from(stage == crate::frame::Stage::Fine);
         self.now += self.step;
@@ -87,6 +95,7 @@ impl Run {
             frame: &self.frame,
             inputs: &self.inputs,
             threshold,
+            degraded,
             smooth: Smooth { label: 0, confidence: 0.0 },
             latency: Duration::ZERO,
             timing: Timing { coarse_ms: 4.0, fine_ms, ..Timing::default() },
@@ -126,7 +135,7 @@ fn certificate(drift_limit: f64) -> Certificate {
 
 fn run(settings: &Settings, promise: Option<Certificate>) -> (Run, Keeper) {
     let (guard, keeper) = start(settings, vec![camera(promise)], &keys(), 2, None).unwrap();
-    (Run::new(guard, settings.slot), keeper)
+    (Run::new(guard, settings.slot, 2), keeper)
 }
 
 #[test]
@@ -138,9 +147,10 @@ fn one_frame_per_slot_is_audited_and_kept_whichever_stage_answered() {
         // The coarse stage is sure of two of three frames; the stages differ on every fifth.
         run.decide(0, usize::from(i % 5 == 0), if i % 3 == 0 { 0.1 } else { 5.0 });
     }
+    assert_eq!(run.guard.promises().is_degraded("door"), None, "nothing was promised");
     let missed = 100 - 1000 / 10;
     drop(run);
-    keeper.finish();
+    keeper.finish(None);
     let audit = audit::read(&folder.path().join("audit-door.log")).unwrap();
     assert!((90..=101 - missed).contains(&audit.records.len()), "{}", audit.records.len());
     assert_eq!((audit.header.camera.as_str(), audit.header.slot_s, audit.damaged), ("door", 10.0, 0));
@@ -164,6 +174,9 @@ fn drift_refines_every_frame_and_a_restart_does_not_forget_it() {
     }
     assert_eq!(first.fine, 0, "half a percent of other answers is no alarm");
     assert_eq!(first.guard.threshold("door", 0.6), 0.6);
+    let promises = first.guard.promises();
+    assert_eq!((promises.is_degraded("door"), promises.is_degraded("other")), (Some(false), None));
+    assert_eq!(promises.complaint(), None);
     // A third of the answers is another one now.
     let mut frames = 0;
     while first.guard.threshold("door", 0.6) != ALWAYS_REFINE && frames < 5000 {
@@ -171,19 +184,28 @@ fn drift_refines_every_frame_and_a_restart_does_not_forget_it() {
         frames += 1;
     }
     assert!(frames < 1000, "{frames} frames, ten a slot");
-    // Slots go on, so that an alarm which found the queue full is told again.
-    (0..40).for_each(|_| first.decide(0, 1, 5.0));
-    assert_eq!(first.fine, 40);
+    assert_eq!((promises.is_degraded("door"), promises.complaint().as_deref()), (Some(true), Some("degraded: door")));
+    // Slots go on, so that an alarm which found the queue full is told again: a busy machine's disk takes its time.
+    let state = folder.path().join("audit-door.state");
+    let is_told = || std::fs::read_to_string(&state).is_ok_and(|state| state.contains("alarms = 1"));
+    let mut more = 0;
+    while !is_told() && more < 20_000 {
+        first.decide(0, 1, 5.0);
+        more += 1;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(first.fine, more);
     drop(first);
-    keeper.finish();
-    let state = std::fs::read_to_string(folder.path().join("audit-door.state")).unwrap();
+    keeper.finish(None);
+    let state = std::fs::read_to_string(state).unwrap();
     assert!(state.contains("alarms = 1") && state.contains("degraded_since_ms"), "{state}");
 
     let (second, keeper) = run(&settings, Some(certificate(0.02)));
     let mut second = second;
     assert_eq!(second.guard.threshold("door", 0.6), ALWAYS_REFINE, "still degraded");
+    assert_eq!(second.guard.promises().is_degraded("door"), Some(true));
     drop(second);
-    keeper.finish();
+    keeper.finish(None);
     // A new certificate is a new promise.
     let renewed = Certificate { created: "2027-01-01T00:00:00Z".into(), ..certificate(0.02) };
     let (mut third, _keeper) = run(&settings, Some(renewed));
@@ -218,7 +240,7 @@ fn where_it_is_allowed_a_new_threshold_is_certified_after_an_alarm() {
     // σ(1) = 0.731, σ(6) = 0.998: above the first, at most at the second.
     assert!(eta > 0.731 && eta < 0.998, "{eta}");
     drop(run);
-    keeper.finish();
+    keeper.finish(None);
     let (mut again, _keeper) = self::run(&settings, Some(certificate(0.1)));
     assert_eq!(again.guard.threshold("door", 0.6), eta, "kept over a restart");
 }
@@ -255,4 +277,15 @@ fn a_folder_that_cannot_be_written_is_an_error_at_the_start() {
     let settings = settings(Some(&folder.path().join("none")));
     let error = start(&settings, vec![camera(None)], &keys(), 2, None).err().unwrap();
     assert!(error.to_string().contains("audit-door.log"), "{error}");
+}
+
+#[test]
+fn what_audits_took_is_told_with_their_energy_where_power_was_measured() {
+    let counters = Counters::default();
+    for (counter, value) in [(&counters.audits, 12), (&counters.passes, 3), (&counters.pass_us, 7000)] {
+        Counters::add(counter, value);
+    }
+    let rest = "), 0 slots without a frame, 0 failed, 0 records lost";
+    assert_eq!(counters.text(None), format!("12 audited (3 fine passes, 7 ms{rest}"));
+    assert_eq!(counters.text(Some(5000.0)), format!("12 audited (3 fine passes, 7 ms, 35 mJ{rest}"));
 }

@@ -10,6 +10,7 @@ use super::messages::Messages;
 use super::pictures::{Easel, Studio};
 use crate::examples::Shelf;
 use crate::frame::{Stage, Timing};
+use crate::guard::Promises;
 use crate::pipeline::View;
 use crate::smoothing::Smooth;
 
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub coarse_top: Vec<(usize, f32)>,
     /// The cells that the fine stage saw finer; empty where it did not run.
     pub informative: Vec<u32>,
+    /// How much the coarse stage's answer looked at each cell, row by row; empty where it did not run.
+    pub attention: Vec<f32>,
     /// From the capture to the decision.
     pub latency: Duration,
     /// Milliseconds per step.
@@ -88,6 +91,8 @@ pub struct Board {
     pub studio: Studio,
     /// Where examples are put, if anywhere.
     pub examples: Option<Arc<Shelf>>,
+    /// Which cameras' thresholds rest on a promise, so that an operator may raise them and not lower them, and which promises hold.
+    pub promises: Promises,
     channels: Mutex<Vec<Arc<Channel>>>,
     view: OnceLock<View>,
     closed: AtomicBool,
@@ -109,6 +114,7 @@ pub struct Channel {
     pub easel: Easel,
     newest: Mutex<Option<Snapshot>>,
     threshold: ThresholdCell,
+    guarded: bool,
 }
 
 /// η of a camera.
@@ -118,12 +124,18 @@ pub struct Threshold {
     pub configured: Option<f32>,
     /// What an operator put in its place, and when, in milliseconds of Unix time.
     pub changed: Option<(f32, u64)>,
+    /// The configured one is a promise's: it is not gone below.
+    pub guarded: bool,
 }
 
 impl Threshold {
     /// The one in force.
     pub fn in_force(&self) -> Option<f32> {
-        self.changed.map(|(threshold, _)| threshold).or(self.configured)
+        match (self.changed, self.configured) {
+            (Some((changed, _)), Some(configured)) if self.guarded => Some(changed.max(configured)),
+            (Some((changed, _)), _) => Some(changed),
+            (None, configured) => configured,
+        }
     }
 }
 
@@ -146,6 +158,7 @@ impl Board {
             #[cfg(any(feature = "web", feature = "mqtt"))]
             studio: Studio::default(),
             examples: None,
+            promises: Promises::default(),
             channels: Mutex::default(),
             view: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -178,7 +191,7 @@ impl Board {
         if let Some(channel) = channels.iter().find(|channel| channel.name == name) {
             return Arc::clone(channel);
         }
-        let channel = Arc::new(Channel::new(name, self.facts.counted.len()));
+        let channel = Arc::new(Channel::new(name, self.facts.counted.len(), self.promises.is_degraded(name).is_some()));
         channels.push(Arc::clone(&channel));
         channel
     }
@@ -205,7 +218,7 @@ impl Board {
 
 impl Channel {
     /// `counted` classes are counted one by one.
-    fn new(name: &str, counted: usize) -> Self {
+    fn new(name: &str, counted: usize, guarded: bool) -> Self {
         let none = || AtomicU32::new(f32::NAN.to_bits());
         Self {
             name: name.to_owned(),
@@ -216,6 +229,7 @@ impl Channel {
             easel: Easel::default(),
             newest: Mutex::default(),
             threshold: ThresholdCell { configured_bits: none(), changed_bits: none(), changed_ms: AtomicU64::new(0) },
+            guarded,
         }
     }
 
@@ -245,7 +259,7 @@ impl Channel {
         let value = |bits: &AtomicU32| Some(f32::from_bits(bits.load(Relaxed))).filter(|value| !value.is_nan());
         let cell = &self.threshold;
         let changed = value(&cell.changed_bits).map(|value| (value, cell.changed_ms.load(Relaxed)));
-        Threshold { configured: value(&cell.configured_bits), changed }
+        Threshold { configured: value(&cell.configured_bits), changed, guarded: self.guarded }
     }
 
     /// From the next frame on η is `threshold`; `None` is what the configuration says.
@@ -257,8 +271,7 @@ impl Channel {
     /// Notes what the configuration says and gives what is in force.
     pub(super) fn decide_threshold(&self, configured: f32) -> f32 {
         self.threshold.configured_bits.store(configured.to_bits(), Relaxed);
-        let changed = f32::from_bits(self.threshold.changed_bits.load(Relaxed));
-        if changed.is_nan() { configured } else { changed }
+        self.threshold().in_force().unwrap_or(configured)
     }
 }
 
@@ -273,8 +286,8 @@ mod tests {
 
     #[test]
     fn an_operators_threshold_stands_above_the_configurations_until_it_is_taken_back() {
-        let channel = Channel::new("door", 0);
-        assert_eq!(channel.threshold(), Threshold { configured: None, changed: None });
+        let channel = Channel::new("door", 0, false);
+        assert_eq!(channel.threshold(), Threshold { configured: None, changed: None, guarded: false });
         assert_eq!(channel.decide_threshold(0.6), 0.6);
         channel.set_threshold(Some(0.9));
         assert_eq!((channel.decide_threshold(0.6), channel.decide_threshold(0.7)), (0.9, 0.9));
@@ -283,6 +296,17 @@ mod tests {
         assert!(threshold.changed.is_some_and(|(_, at_ms)| at_ms > 0));
         channel.set_threshold(None);
         assert_eq!((channel.decide_threshold(0.5), channel.threshold().changed), (0.5, None));
+    }
+
+    #[test]
+    fn what_a_promise_rests_on_can_be_raised_only_and_nobody_is_told_otherwise() {
+        let channel = Channel::new("door", 0, true);
+        channel.set_threshold(Some(0.2));
+        assert_eq!((channel.decide_threshold(0.6), channel.threshold().in_force()), (0.6, Some(0.6)));
+        channel.set_threshold(Some(0.9));
+        assert_eq!((channel.decide_threshold(0.6), channel.threshold().in_force()), (0.9, Some(0.9)));
+        // An alarm raises what comes in.
+        assert_eq!((channel.decide_threshold(1.5), channel.threshold().in_force()), (1.5, Some(1.5)));
     }
 
     #[test]

@@ -16,8 +16,6 @@ pub const TOP: usize = 5;
 /// The observer of decisions that fills a [`Board`]. The last one of a run: what it says of thresholds is an operator's word.
 pub struct Feed {
     board: Arc<Board>,
-    /// The threshold that comes in is a promise's: an operator may raise it, not lower it.
-    guarded: bool,
     known: Vec<(CameraId, Arc<Channel>)>,
     /// Changes places with a channel's newest snapshot, so its memory is used again.
     spare: Option<Snapshot>,
@@ -26,9 +24,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Fills `board`. Where the run is `guarded`, the threshold that comes in rests on a promise: an operator may raise it, not lower it.
-    pub fn new(board: Arc<Board>, guarded: bool) -> Self {
-        Self { board, guarded, known: Vec::new(), spare: None, coarse: Vec::new() }
+    /// Fills `board`.
+    pub fn new(board: Arc<Board>) -> Self {
+        Self { board, known: Vec::new(), spare: None, coarse: Vec::new() }
     }
 
     /// Only a camera's first frame looks for its channel.
@@ -71,9 +69,11 @@ impl Feed {
         gate::best(&verdict.probabilities, TOP, &mut snapshot.top);
         snapshot.coarse_top.clear();
         snapshot.informative.clear();
+        snapshot.attention.clear();
         if verdict.stage != Stage::Static {
             gate::softmax(&verdict.coarse.logits, &mut self.coarse);
             gate::best(&self.coarse, TOP, &mut snapshot.coarse_top);
+            snapshot.attention.extend_from_slice(&verdict.coarse.class_attention);
         }
         if verdict.stage == Stage::Fine {
             snapshot.informative.extend_from_slice(&verdict.choice.informative);
@@ -87,11 +87,10 @@ impl Observer for Feed {
     }
 
     fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
-        let asked = match self.known.iter().find(|(_, channel)| channel.name == camera) {
+        match self.known.iter().find(|(_, channel)| channel.name == camera) {
             Some((_, channel)) => channel.decide_threshold(configured),
             None => self.board.channel(camera).decide_threshold(configured),
-        };
-        if self.guarded { configured.max(asked) } else { asked }
+        }
     }
 
     fn decided(&mut self, decision: &Decision<'_>, cascade: &mut Cascade) {
@@ -124,6 +123,7 @@ impl Snapshot {
             top: Vec::with_capacity(TOP + 1),
             coarse_top: Vec::with_capacity(TOP + 1),
             informative: Vec::new(),
+            attention: Vec::new(),
             latency: std::time::Duration::ZERO,
             timing: Timing::default(),
         }

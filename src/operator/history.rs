@@ -1,13 +1,9 @@
 //! The last five minutes second by second, and the last day minute by minute, in bounded memory.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Instant, SystemTime};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::board::{Board, unix_ms};
-use super::histogram::Counted;
-use crate::machine;
-use crate::power::Energy;
-use crate::report::Tally;
+use half::f16;
 
 /// Rows a second apart that are kept: five minutes.
 pub const SECONDS: usize = 300;
@@ -19,8 +15,17 @@ const MINUTE: usize = 60;
 /// The values of a camera in a row, in this order. NaN where there is none.
 pub const CAMERA_COLUMNS: [&str; 7] =
     ["confidence", "threshold", "fine_share", "age_p50_ms", "age_p99_ms", "frames_per_s", "dropped_per_s"];
-/// The values of the machine in a row, in this order. NaN where it was not measured.
-pub const MACHINE_COLUMNS: [&str; 4] = ["power_w", "energy_mj_per_frame", "temperature_celsius", "limited"];
+/// The values of the machine in a row, in this order; the times of the stages are over all cameras. NaN where it was not measured.
+pub const MACHINE_COLUMNS: [&str; 8] = [
+    "power_w",
+    "energy_mj_per_frame",
+    "temperature_celsius",
+    "limited",
+    "coarse_p50_ms",
+    "coarse_p99_ms",
+    "fine_p50_ms",
+    "fine_p99_ms",
+];
 
 /// One moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,53 +38,89 @@ pub struct Row {
     pub cameras: Vec<(String, [f32; CAMERA_COLUMNS.len()])>,
 }
 
+/// A [`Row`] as it is kept for a day: a chart needs no more than the three digits of half precision, and the cameras change rarely.
+#[derive(Clone, Debug)]
+struct Kept {
+    unix_ms: u64,
+    cameras: Arc<[String]>,
+    /// Those of the machine, then of each camera.
+    values: Box<[f16]>,
+}
+
+impl Kept {
+    /// `before` is the row kept last, whose list of cameras is used again where it is the same.
+    fn new(row: &Row, before: Option<&Kept>) -> Self {
+        let names = || row.cameras.iter().map(|(name, _)| name);
+        let same = before.filter(|before| before.cameras.iter().eq(names()));
+        let values = row.machine.iter().chain(row.cameras.iter().flat_map(|(_, values)| values));
+        Self {
+            unix_ms: row.unix_ms,
+            cameras: same.map_or_else(|| names().cloned().collect(), |before| Arc::clone(&before.cameras)),
+            values: values.map(|&value| f16::from_f32(value)).collect(),
+        }
+    }
+
+    fn row(&self) -> Row {
+        let (machine, cameras) = self.values.split_at(MACHINE_COLUMNS.len());
+        let cameras = self.cameras.iter().cloned().zip(cameras.chunks_exact(CAMERA_COLUMNS.len()).map(widened));
+        Row { unix_ms: self.unix_ms, machine: widened(machine), cameras: cameras.collect() }
+    }
+}
+
+fn widened<const N: usize>(values: &[f16]) -> [f32; N] {
+    std::array::from_fn(|at| values.get(at).map_or(f32::NAN, |value| value.to_f32()))
+}
+
 /// Rows of both kinds.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    seconds: VecDeque<Row>,
-    minutes: VecDeque<Row>,
+    seconds: VecDeque<Kept>,
+    minutes: VecDeque<Kept>,
+    newest: Option<Row>,
     since_minute: usize,
 }
 
 impl History {
     /// Adds a row; each sixtieth also completes a minute.
     pub fn push(&mut self, row: Row) {
-        keep(&mut self.seconds, row, SECONDS);
+        keep(&mut self.seconds, &row, SECONDS);
+        self.newest = Some(row);
         self.since_minute += 1;
         if self.since_minute == MINUTE {
             self.since_minute = 0;
-            let last: Vec<&Row> = self.seconds.iter().rev().take(MINUTE).collect();
+            let last: Vec<Row> = self.seconds.iter().rev().take(MINUTE).map(Kept::row).collect();
             if let Some(minute) = mean(&last) {
-                keep(&mut self.minutes, minute, MINUTES);
+                keep(&mut self.minutes, &minute, MINUTES);
             }
         }
     }
 
-    /// The last five minutes, oldest first.
-    pub fn seconds(&self) -> impl Iterator<Item = &Row> {
-        self.seconds.iter()
+    /// The last five minutes, oldest first, to three digits.
+    pub fn seconds(&self) -> impl Iterator<Item = Row> + '_ {
+        self.seconds.iter().map(Kept::row)
     }
 
-    /// The last day, oldest first.
-    pub fn minutes(&self) -> impl Iterator<Item = &Row> {
-        self.minutes.iter()
+    /// The last day, oldest first, to three digits.
+    pub fn minutes(&self) -> impl Iterator<Item = Row> + '_ {
+        self.minutes.iter().map(Kept::row)
     }
 
     /// The newest row.
     pub fn newest(&self) -> Option<&Row> {
-        self.seconds.back()
+        self.newest.as_ref()
     }
 }
 
-fn keep(rows: &mut VecDeque<Row>, row: Row, limit: usize) {
+fn keep(rows: &mut VecDeque<Kept>, row: &Row, limit: usize) {
     if rows.len() == limit {
         rows.pop_front();
     }
-    rows.push_back(row);
+    let kept = Kept::new(row, rows.back());
+    rows.push_back(kept);
 }
 
 /// The mean of `rows`, newest first: each value over the rows that have it, the cameras of the newest.
-fn mean(rows: &[&Row]) -> Option<Row> {
+fn mean(rows: &[Row]) -> Option<Row> {
     let newest = rows.first()?;
     let machine = average(rows.iter().map(|row| &row.machine));
     let of = |name: &String| {
@@ -101,76 +142,6 @@ fn average<'a, const N: usize>(rows: impl Iterator<Item = &'a [f32; N]>) -> [f32
     std::array::from_fn(|at| if counts[at] == 0 { f32::NAN } else { (sums[at] / f64::from(counts[at])) as f32 })
 }
 
-/// Makes rows from what a board has counted.
-#[derive(Debug)]
-pub struct Sampler {
-    at: Instant,
-    cameras: HashMap<String, (Tally, Counted, Counted)>,
-    energy: Option<Energy>,
-    decided: u64,
-}
-
-impl Sampler {
-    /// The first row is of the time after `now`.
-    pub fn new(now: Instant) -> Self {
-        Self { at: now, cameras: HashMap::new(), energy: None, decided: 0 }
-    }
-
-    /// The row of the time from the last one to `now`. `machine` is its newest known state.
-    pub fn sample(&mut self, now: Instant, board: &Board, machine: &machine::State) -> Row {
-        let elapsed_s = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        let views = board.view().map(|view| view.cameras()).unwrap_or_default();
-        let energy = board.view().and_then(|view| view.energy());
-        let decided: u64 = views.iter().map(|camera| camera.tally.decided).sum();
-        self.cameras.retain(|name, _| views.iter().any(|camera| camera.name == *name));
-        let cameras = views.iter().map(|camera| {
-            let values = self.camera(board, &camera.name, camera.tally, elapsed_s);
-            (camera.name.clone(), values)
-        });
-        let cameras = cameras.collect();
-        let spent = energy.zip(self.energy).map(|(now, before)| now.energy_mj - before.energy_mj);
-        let frames = decided.saturating_sub(self.decided);
-        (self.energy, self.decided) = (energy, decided);
-        let power_w = spent.filter(|_| elapsed_s > 0.0).map(|spent_mj| spent_mj / 1e3 / elapsed_s);
-        let machine = [
-            power_w,
-            spent.filter(|_| frames > 0).map(|spent_mj| spent_mj / frames as f64),
-            machine.hottest_celsius,
-            Some(f64::from(u8::from(!machine.limited_by.is_empty()))),
-        ];
-        Row { unix_ms: unix_ms(SystemTime::now()), machine: machine.map(or_nan), cameras }
-    }
-
-    fn camera(&mut self, board: &Board, name: &str, tally: Tally, elapsed_s: f64) -> [f32; CAMERA_COLUMNS.len()] {
-        let channel = board.find(name);
-        let counted = channel.as_ref().map(|channel| (channel.age.counted(), channel.confidence.counted()));
-        let (age, confidence) = counted.unwrap_or_default();
-        let before = self.cameras.insert(name.to_owned(), (tally, age.clone(), confidence.clone()));
-        let (tally_before, age_before, confidence_before) = before.unwrap_or_default();
-        // A camera that began anew has counted less than before.
-        let tally = if tally.captured < tally_before.captured { tally } else { tally.since(&tally_before) };
-        let (age, confidence) = (age.since(&age_before), confidence.since(&confidence_before));
-        let threshold = channel.and_then(|channel| channel.threshold().in_force()).map(f64::from);
-        let per_s = |count: u64| (elapsed_s > 0.0).then(|| count as f64 / elapsed_s);
-        let ms = |q: f64| age.quantile(q).map(|seconds| seconds * 1e3);
-        [
-            confidence.mean(),
-            threshold,
-            tally.fine_fraction(),
-            ms(0.5),
-            ms(0.99),
-            per_s(tally.decided),
-            per_s(tally.dropped),
-        ]
-        .map(or_nan)
-    }
-}
-
-fn or_nan(value: Option<f64>) -> f32 {
-    value.map_or(f32::NAN, |value| value as f32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,11 +149,9 @@ mod tests {
     fn row(second: usize, value: f32) -> Row {
         let mut values = [f32::NAN; CAMERA_COLUMNS.len()];
         values[0] = value;
-        Row {
-            unix_ms: second as u64 * 1000,
-            machine: [value, f32::NAN, 40.0, 0.0],
-            cameras: vec![("a".to_owned(), values)],
-        }
+        let mut machine = [f32::NAN; MACHINE_COLUMNS.len()];
+        (machine[0], machine[2]) = (value, 40.0);
+        Row { unix_ms: second as u64 * 1000, machine, cameras: vec![("a".to_owned(), values)] }
     }
 
     #[test]
@@ -202,5 +171,50 @@ mod tests {
         let minute = history.minutes().next().unwrap();
         assert_eq!((minute.machine[0], minute.cameras[0].1[0]), (44.5, 44.5));
         assert!(minute.machine[1].is_nan() && minute.cameras[0].1[1].is_nan());
+    }
+
+    #[test]
+    fn a_day_of_eight_cameras_takes_at_most_400_kb_and_loses_no_more_than_the_fourth_digit() {
+        let value = |at: usize| 0.1 + 1.7 * at as f32;
+        let row = Row {
+            unix_ms: 7,
+            machine: std::array::from_fn(value),
+            cameras: (0..8).map(|i| (format!("camera{i}"), std::array::from_fn(|at| value(at + i)))).collect(),
+        };
+        let mut history = History::default();
+        (0..MINUTES * MINUTE).for_each(|_| history.push(row.clone()));
+        // An allocator's own part of each piece of memory.
+        const OWN: usize = 16;
+        let rows = history.seconds.iter().chain(&history.minutes);
+        let values: usize = rows.map(|kept| size_of_val(&*kept.values) + OWN).sum();
+        let places = history.seconds.capacity() + history.minutes.capacity();
+        let bytes = values + places * size_of::<Kept>();
+        assert!(bytes <= 400_000, "{bytes}");
+        let (first, second) = (&history.seconds[0], &history.seconds[1]);
+        assert!(Arc::ptr_eq(&first.cameras, &second.cameras), "one list of names for all");
+        let kept = history.minutes().next().unwrap();
+        assert_eq!(
+            kept.cameras.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            row.cameras.iter().map(|(name, _)| name).collect::<Vec<_>>()
+        );
+        let pairs = kept.cameras[7].1.iter().zip(&row.cameras[7].1).chain(kept.machine.iter().zip(&row.machine));
+        for (kept, told) in pairs {
+            assert!((kept / told - 1.0).abs() < 1e-3, "{kept} was {told}");
+        }
+    }
+
+    #[test]
+    fn a_camera_that_joins_or_leaves_changes_the_rows_from_then_on() {
+        let mut history = History::default();
+        let mut with = row(1, 0.5);
+        history.push(with.clone());
+        with.cameras.push(("b".to_owned(), [0.25; CAMERA_COLUMNS.len()]));
+        history.push(with.clone());
+        with.cameras.remove(0);
+        history.push(with);
+        let names: Vec<Vec<String>> =
+            history.seconds().map(|row| row.cameras.into_iter().map(|(name, _)| name).collect()).collect();
+        assert_eq!(names, [vec!["a"], vec!["a", "b"], vec!["b"]]);
+        assert_eq!(history.seconds().last().unwrap().cameras[0].1, [0.25; CAMERA_COLUMNS.len()]);
     }
 }

@@ -18,9 +18,9 @@ use crate::report::{CameraState, Reason};
 use crate::service::last_reload_succeeded;
 
 /// Of these there may be many on a machine or in a model; series are limited (250 with one camera, 700 with eight).
-const MOST_ZONES: usize = 10;
-const MOST_LIMITS: usize = 7;
-const MOST_RAILS: usize = 6;
+const MOST_ZONES: usize = 8;
+const MOST_LIMITS: usize = 3;
+const MOST_RAILS: usize = 5;
 const MOST_CLASS_SERIES: usize = 120;
 
 /// How the text is to be written.
@@ -52,8 +52,8 @@ impl Format {
 pub struct Around {
     /// The machine's newest known state.
     pub machine: State,
-    /// Mean power of the last second in watts, where it is measured.
-    pub power_w: Option<f64>,
+    /// Mean power of the last second in watts, by rail, where it is measured; `total` is one of them.
+    pub rails_w: Vec<(String, f64)>,
     /// Open connections, and open streams of pictures.
     pub clients: [(&'static str, usize); 2],
 }
@@ -131,18 +131,18 @@ impl Scrape {
         let returns = cameras.iter().filter_map(|camera| Some((camera_label(camera), camera.counts?.reconnects)));
         out.counters("cfvit_camera_reconnects", "How often the camera came back", returns)?;
         out.counters("cfvit_frames_captured", "Frames that the source gave", each(|c| c.tally.captured))?;
-        let failed = cameras.iter().flat_map(|camera| {
-            [Reason::Corrupt, Reason::Short, Reason::Undecided].map(|reason| {
+        let failed = each(|c| c.tally.lost(Reason::Undecided));
+        out.counters("cfvit_frames_failed", "Frames whose decision was begun and failed", failed)?;
+        out.gauges("cfvit_frames_in_flight", "Frames that wait or are being decided", each(|c| c.tally.in_flight))?;
+        // Damaged frames never get to a decision, so here they are with those that got no turn; together all reasons are the tally's
+        // `dropped` and `failed`.
+        let dropped = cameras.iter().flat_map(|camera| {
+            [Reason::Newer, Reason::Corrupt, Reason::Short].map(|reason| {
                 (vec![("camera", camera.name.as_str()), ("reason", reason.as_str())], camera.tally.lost(reason))
             })
         });
-        out.counters("cfvit_frames_failed", "Frames that could not be decided, by what was wrong", failed)?;
-        out.gauges("cfvit_frames_in_flight", "Frames that wait or are being decided", each(|c| c.tally.in_flight))?;
-        let dropped = cameras.iter().map(|camera| {
-            let labels = vec![("camera", camera.name.as_str()), ("reason", Reason::Newer.as_str())];
-            (labels, camera.tally.dropped)
-        });
-        out.counters("cfvit_frames_dropped", "Frames that got no turn", dropped)
+        let help = "Frames that no decision was begun for: a newer one came first, or they were damaged";
+        out.counters("cfvit_frames_dropped", help, dropped)
     }
 
     fn decisions(&self, out: &mut Out<'_>, cameras: &[CameraView]) -> fmt::Result {
@@ -165,7 +165,14 @@ impl Scrape {
         let thresholds = channels
             .iter()
             .filter_map(|(camera, channel)| Some((camera_label(camera), f64::from(channel.threshold().in_force()?))));
-        out.gauges("cfvit_threshold_ratio", "Confidence from which the coarse answer is final", thresholds)
+        out.gauges("cfvit_threshold_ratio", "Confidence from which the coarse answer is final", thresholds)?;
+        let promises = cameras.iter().filter_map(|camera| {
+            let degraded = self.board.promises.is_degraded(&camera.name)?;
+            Some((camera_label(camera), u64::from(degraded)))
+        });
+        let help =
+            "Whether an alarm for drift has ended what the camera's certificate promises: every frame is refined";
+        out.gauges("cfvit_calibration_degraded", help, promises)
     }
 
     /// Decisions by class. So that many cameras do not make too many series, each may list fewer classes the more there are; the rest, and
@@ -190,11 +197,10 @@ impl Scrape {
         let machine = &self.around.machine;
         let mode = machine.power_mode.as_deref().map(|mode| (vec![("mode", mode)], 1u64));
         out.gauges("cfvit_power_mode_info", "The power mode in force", mode)?;
-        let rails = self.rails_mj.iter().take(MOST_RAILS);
-        let joules = rails.map(|(rail, energy_mj)| (vec![("rail", rail.as_str())], energy_mj / 1e3));
+        let joules = by_rail(&self.rails_mj).map(|(rail, energy_mj)| (rail, energy_mj / 1e3));
         out.counters("cfvit_energy_joules", "Energy drawn since the run began; rails may overlap", joules)?;
-        let watts = self.around.power_w.map(|power_w| (vec![("rail", "total")], power_w));
-        out.gauges("cfvit_power_watts", "Mean power of the last second", watts)?;
+        let watts = by_rail(&self.around.rails_w);
+        out.gauges("cfvit_power_watts", "Mean power of the last second; rails may overlap", watts)?;
         let zones = machine.zones_celsius.iter().take(MOST_ZONES);
         let zones = zones.map(|(zone, celsius)| (vec![("zone", zone.as_str())], *celsius));
         out.gauges("cfvit_temperature_celsius", "Temperature of a thermal zone", zones)?;
@@ -257,6 +263,11 @@ impl Scrape {
         let started = [(Labels::new(), unix_ms(self.board.started) as f64 / 1e3)];
         out.gauges("process_start_time_seconds", "When the run began", started)
     }
+}
+
+/// The first rails, of which `total` is one.
+fn by_rail(rails: &[(String, f64)]) -> impl Iterator<Item = (Labels<'_>, f64)> {
+    rails.iter().take(MOST_RAILS).map(|(rail, value)| (vec![("rail", rail.as_str())], *value))
 }
 
 fn camera_label(camera: &CameraView) -> Labels<'_> {

@@ -19,6 +19,7 @@ pub mod mqtt;
 pub mod pictures;
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod presence;
+pub mod sampler;
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod sandbox;
 #[cfg(any(feature = "mqtt", feature = "webhook"))]

@@ -193,8 +193,8 @@ impl Drop for Viewer {
 
 /// The encoder's thread, until nobody has watched for [`LINGER`].
 fn run(board: &Board) {
-    // Frames go first. What cannot be made nicer encodes all the same.
-    let _ = rustix::process::setpriority_process(None, 10);
+    // Frames go first: what they leave is enough for five pictures a second. What cannot be made nicer encodes all the same.
+    let _ = rustix::process::setpriority_process(None, 19);
     let (mut spare, mut watched, mut failing) = (Picture::default(), Instant::now(), Episode::default());
     loop {
         let _ = board.studio.woken.recv_timeout(PATIENCE);

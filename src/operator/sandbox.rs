@@ -4,8 +4,7 @@ use std::io;
 use std::net::UdpSocket;
 
 /// What to do about it.
-const HINT: &str =
-    "the service's sandbox has no network; /usr/share/doc/cfvit/examples/network.conf says how to open it";
+const HINT: &str = "the service's sandbox has no network; /usr/share/cfvit/network.conf says how to open it";
 
 /// What to do about `error`, where the sandbox is the reason.
 pub fn hint(error: Option<&io::Error>) -> Option<&'static str> {

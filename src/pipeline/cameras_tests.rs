@@ -58,15 +58,16 @@ impl Source for Endless {
     }
 }
 
-fn endless(name: &str, fate: Fate) -> (Camera, Arc<AtomicU8>) {
+pub(super) fn endless(name: &str, fate: Fate) -> (Camera, Arc<AtomicU8>) {
     let told = Arc::new(AtomicU8::new(fate as u8));
     (camera(name, Endless { fate: Arc::clone(&told), pace: Pace::Live }), told)
 }
 
-fn pipeline(cameras: Vec<Camera>) -> Pipeline {
+pub(super) fn pipeline(cameras: Vec<Camera>) -> Pipeline {
     Pipeline {
         cameras,
         cascade: cascade(None),
+        at_once: 1,
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
         idle: None,
@@ -119,7 +120,7 @@ impl<F: FnMut(&Report, &Health) -> bool> Attendant for Visitor<F> {
 }
 
 /// Runs until `enough`; fails if that never comes.
-fn run(pipeline: Pipeline, enough: impl FnMut(&Report, &Health) -> bool) -> Outcome {
+pub(super) fn run(pipeline: Pipeline, enough: impl FnMut(&Report, &Health) -> bool) -> Outcome {
     let stop = Stop::new();
     let mut visitor = Visitor::new(&stop, enough);
     let outcome = pipeline.run(&stop, &mut visitor).unwrap();
@@ -270,7 +271,7 @@ impl Observer for Audit {
         let stage = cascade.verdict().stage;
         let mut logits = Vec::new();
         let choice = cascade.verdict().choice.clone();
-        cascade.engine_mut().fine(&decision.inputs.fine, &choice, &mut logits).unwrap();
+        cascade.refine(decision.inputs, &choice, &mut logits).unwrap();
         let name = decision.camera_name.to_owned();
         self.0.lock().unwrap().push((name, stage, decision.threshold, logits.len()));
     }

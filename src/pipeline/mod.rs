@@ -38,11 +38,12 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::machine::Watcher;
 use crate::power::{Account, Idle, Meter, Monitor};
+use crate::preprocess::ForEach;
 use crate::report::{Full, Records, Reporter, Rotation, Summary, Target, Writer};
 use crate::smoothing::Smoothing;
 
-/// Makes the network's inputs from a picture.
-pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs) -> Result<()> + Send>;
+/// Makes the network's inputs from a picture; parts of the work can be given to the threads of the engine.
+pub type Prepare = Box<dyn FnMut(&Picture, &mut Inputs, ForEach<'_>) -> Result<()> + Send>;
 
 /// A source is asked again at least this often, so that one which knows nothing of the stop still ends with it.
 const SOURCE_PATIENCE: Duration = Duration::from_millis(100);
@@ -74,6 +75,9 @@ pub struct Pipeline {
     pub cameras: Vec<Camera>,
     /// From inputs to a verdict, for all cameras.
     pub cascade: Cascade,
+    /// The most frames, of as many cameras, that share a coarse pass where they wait at the same moment; 1 decides each by itself. Where the
+    /// engine takes fewer, so many.
+    pub at_once: usize,
     /// The classes' names, in class order.
     pub labels: Vec<String>,
     /// Measures the energy, if anything can.
@@ -161,17 +165,20 @@ impl Pipeline {
                 Ok(())
             })?;
         }
-        let core = Core {
-            cascade: self.cascade,
-            labels,
-            records: records.clone(),
-            inputs: Inputs::default(),
-            line: Vec::new(),
-        };
+        let core =
+            Core { cascade: self.cascade, labels, records: records.clone(), inputs: Vec::new(), line: Vec::new() };
         let mut observers = self.observers;
         let view = View::new(Arc::clone(slots), energy_seen);
         observers.iter_mut().for_each(|observer| observer.started(&view));
-        let mut decider = Decider { seats: Vec::new(), commands: taken, observers, core };
+        let mut decider = Decider {
+            seats: Vec::new(),
+            commands: taken,
+            observers,
+            core,
+            at_once: self.at_once.max(1),
+            taken: Vec::new(),
+            ready: Vec::new(),
+        };
         for camera in self.cameras {
             supervisor.join(camera)?;
         }
@@ -219,6 +226,8 @@ fn capture(source: &mut dyn Source, slots: &Slots, camera: CameraId, stop: &Stop
     Ok(())
 }
 
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod cameras_tests;
 #[cfg(test)]

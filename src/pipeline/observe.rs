@@ -26,6 +26,8 @@ pub struct Decision<'a> {
     pub inputs: &'a Inputs,
     /// η, with which the gate compared.
     pub threshold: f32,
+    /// An observer says that what was promised of this camera no longer holds ([`Observer::degraded`]).
+    pub degraded: bool,
     /// The smoothed answer of the camera.
     pub smooth: Smooth,
     /// The age of the frame at the decision.
@@ -53,6 +55,7 @@ impl<'a> Decision<'a> {
             smooth_confidence: self.smooth.confidence,
             coarse_confidence: verdict.coarse_confidence,
             threshold: self.threshold,
+            degraded: self.degraded,
             latency_ms: self.latency.as_secs_f64() * 1e3,
             timing_ms: self.timing.into(),
         }
@@ -77,6 +80,12 @@ pub trait Observer: Send {
     fn threshold(&mut self, camera: &str, configured: f32) -> f32 {
         let _ = camera;
         configured
+    }
+
+    /// Whether what was promised of `camera` no longer holds: asked before each of its frames, told in records, logs and the status.
+    fn degraded(&self, camera: &str) -> bool {
+        let _ = camera;
+        false
     }
 
     /// A frame was decided. The engine may be used for more passes over `decision.inputs`; the verdict is overwritten only by

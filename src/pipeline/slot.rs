@@ -26,6 +26,8 @@ pub struct Answer {
     pub confidence: f32,
     /// The smoothed answer of the camera.
     pub smooth: Smooth,
+    /// What was promised of the camera no longer holds.
+    pub degraded: bool,
 }
 
 /// What became of a frame that was taken out of its slot.
@@ -50,8 +52,8 @@ struct State {
     ids: u64,
     /// Index of the lane whose turn comes next.
     turn: usize,
-    /// The frame that was taken and is not finished, and since when.
-    deciding: Option<(CameraId, Instant)>,
+    /// The frames that were taken and are not finished, at most one of a camera, and since when; the oldest first.
+    deciding: Vec<(CameraId, Instant)>,
     /// The counters of cameras that are gone.
     past: Tally,
     /// Nothing more is decided.
@@ -63,8 +65,9 @@ struct State {
 struct Lane {
     id: CameraId,
     stop: Stop,
-    /// The camera's name and how its source is doing, for views.
+    /// The camera's name, what its source is, and how that is doing, for views.
     name: String,
+    about: String,
     status: Option<Arc<Status>>,
     waiting: Option<Frame>,
     spare: Vec<Frame>,
@@ -108,18 +111,17 @@ impl Slots {
         id
     }
 
-    /// What views call the camera, and where they see how its source is doing.
-    pub(super) fn introduce(&self, id: CameraId, name: &str, status: Option<Arc<Status>>) {
+    /// What views call the camera and say `about` its source, and where they see how that is doing.
+    pub(super) fn introduce(&self, id: CameraId, name: &str, (about, status): (String, Option<Arc<Status>>)) {
         if let Some(lane) = self.lock().lane(id) {
-            (lane.name, lane.status) = (name.to_owned(), status);
+            (lane.name, lane.about, lane.status) = (name.to_owned(), about, status);
         }
     }
 
     /// Every camera at this moment. Their counters add up.
     pub(super) fn survey(&self) -> Vec<CameraView> {
         let state = self.lock();
-        let deciding = state.deciding.map(|(id, _)| id);
-        state.lanes.iter().map(|lane| lane.view(deciding)).collect()
+        state.lanes.iter().map(|lane| lane.view(state.is_deciding(lane.id))).collect()
     }
 
     /// Takes a camera out of service: its capture is asked to end, and its waiting frame is dropped. Gives its counters; a frame of it
@@ -205,8 +207,8 @@ impl Slots {
         }
     }
 
-    /// Waits for a frame to decide; `None` when there will be none. Cameras with a frame that waits take turns. Each frame must be
-    /// [`Slots::finish`]ed before the next is taken.
+    /// Waits for a frame to decide; `None` when there will be none. Cameras with a frame that waits take turns. Every frame must be
+    /// [`Slots::finish`]ed before the next is waited for.
     pub(super) fn take(&self) -> Option<(CameraId, Frame)> {
         let mut state = self.lock();
         loop {
@@ -224,10 +226,20 @@ impl Slots {
         }
     }
 
-    /// Counts what became of the frame that was taken, and takes its buffers back.
+    /// One more frame, of a camera that none is taken of yet, if it waits already.
+    pub(super) fn take_too(&self) -> Option<(CameraId, Frame)> {
+        let mut state = self.lock();
+        let taken = if state.stopped { None } else { state.take() };
+        if taken.is_some() {
+            self.changed.notify_all();
+        }
+        taken
+    }
+
+    /// Counts what became of a frame that was taken, and takes its buffers back.
     pub(super) fn finish(&self, id: CameraId, frame: Frame, outcome: Outcome) {
         let mut state = self.lock();
-        state.deciding = None;
+        state.deciding.retain(|&(deciding, _)| deciding != id);
         match state.lane(id) {
             Some(lane) => {
                 lane.tally.count(outcome);
@@ -265,7 +277,7 @@ impl Slots {
             tally += lane.tally;
             tally.in_flight += u64::from(lane.waiting.is_some());
         }
-        tally.in_flight += u64::from(state.deciding.is_some());
+        tally.in_flight += state.deciding.len() as u64;
         tally
     }
 
@@ -284,9 +296,9 @@ impl Slots {
         })
     }
 
-    /// Whose frame is being decided, and for how long already.
+    /// Whose frame is being decided, and for how long already; the one that was taken first.
     pub(super) fn deciding(&self) -> Option<(CameraId, Duration)> {
-        self.lock().deciding.map(|(id, since)| (id, since.elapsed()))
+        self.lock().deciding.first().map(|&(id, since)| (id, since.elapsed()))
     }
 
     // A thread that panicked cannot have left the state half-way: nothing in here panics between two changes.
@@ -301,19 +313,21 @@ impl State {
     }
 
     fn is_deciding(&self, id: CameraId) -> bool {
-        self.deciding.is_some_and(|(deciding, _)| deciding == id)
+        self.deciding.iter().any(|&(deciding, _)| deciding == id)
     }
 
-    /// The frame of the first camera from `turn` on that has one; the turn passes to the camera after it.
+    /// The frame of the first camera from `turn` on that has one and none that is being decided; the turn passes to the camera after it.
     fn take(&mut self) -> Option<(CameraId, Frame)> {
         let count = self.lanes.len();
         for step in 0..count {
             let at = (self.turn + step) % count;
-            let lane = &mut self.lanes[at];
-            if let Some(frame) = lane.waiting.take() {
-                let id = lane.id;
+            let id = self.lanes[at].id;
+            if self.is_deciding(id) {
+                continue;
+            }
+            if let Some(frame) = self.lanes[at].waiting.take() {
                 self.turn = (at + 1) % count;
-                self.deciding = Some((id, Instant::now()));
+                self.deciding.push((id, Instant::now()));
                 return Some((id, frame));
             }
         }
@@ -327,6 +341,7 @@ impl Lane {
             id,
             stop,
             name: String::new(),
+            about: String::new(),
             status: None,
             waiting: None,
             spare: Vec::new(),
@@ -338,12 +353,13 @@ impl Lane {
         }
     }
 
-    fn view(&self, deciding: Option<CameraId>) -> CameraView {
-        let in_flight = u64::from(self.waiting.is_some()) + u64::from(deciding == Some(self.id));
+    fn view(&self, deciding: bool) -> CameraView {
+        let in_flight = u64::from(self.waiting.is_some()) + u64::from(deciding);
         let idle = self.idle.map(|since| since.elapsed());
         let status = self.status.as_deref();
         CameraView {
             name: self.name.clone(),
+            about: self.about.clone(),
             tally: Tally { in_flight, ..self.tally },
             state: state(status.map(Status::state), self.ended, idle),
             counts: status.map(Status::counts),

@@ -15,6 +15,7 @@ enum Act {
     PutDamaged(usize, Reason),
     GiveBack(usize),
     Take,
+    TakeToo,
     Finish(Option<Stage>),
     End(usize),
     Stop,
@@ -29,6 +30,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (camera(), prop_oneof![Just(Reason::Corrupt), Just(Reason::Short)]).prop_map(|(c, r)| Act::PutDamaged(c, r)),
         2 => camera().prop_map(Act::GiveBack),
         12 => Just(Act::Take),
+        6 => Just(Act::TakeToo),
         12 => prop_oneof![Just(None), Just(Some(Stage::Coarse)), Just(Some(Stage::Fine)), Just(Some(Stage::Static))]
             .prop_map(Act::Finish),
         1 => camera().prop_map(Act::End),
@@ -37,7 +39,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn answer(stage: Stage) -> Answer {
-    Answer { stage, label: 1, confidence: 0.5, smooth: Smooth { label: 1, confidence: 0.5 } }
+    Answer { stage, label: 1, confidence: 0.5, smooth: Smooth { label: 1, confidence: 0.5 }, degraded: false }
 }
 
 /// What one camera should look like.
@@ -55,7 +57,7 @@ proptest! {
         let slots = Slots::new();
         let mut ids: Vec<CameraId> = vec![slots.add(Stop::new())];
         let mut models: BTreeMap<CameraId, Model> = [(ids[0], Model::default())].into();
-        let (mut past, mut taken, mut stopped) = (Tally::default(), None::<(CameraId, Frame)>, false);
+        let (mut past, mut taken, mut stopped) = (Tally::default(), Vec::<(CameraId, Frame)>::new(), false);
         for act in acts {
             match act {
                 Act::Add if ids.len() < 4 => {
@@ -67,7 +69,7 @@ proptest! {
                     let id = ids.remove(camera);
                     let mut model = models.remove(&id).unwrap();
                     model.tally.dropped += u64::from(model.waiting.is_some());
-                    let deciding = taken.as_ref().is_some_and(|(taken, _)| *taken == id);
+                    let deciding = taken.iter().any(|(taken, _)| *taken == id);
                     prop_assert_eq!(slots.remove(id), Tally { in_flight: u64::from(deciding), ..model.tally });
                     past += model.tally;
                 }
@@ -102,15 +104,28 @@ proptest! {
                     prop_assert!(slots.look(id).unwrap().idle.is_some());
                 }
                 // Where the real thread would wait there is nothing to check.
-                Act::Take if taken.is_none() && (stopped || models.values().any(|model| model.waiting.is_some())) => {
-                    taken = slots.take();
-                    prop_assert_eq!(taken.is_none(), stopped);
-                    if let Some((id, frame)) = &taken {
+                Act::Take if taken.is_empty() && (stopped || models.values().any(|model| model.waiting.is_some())) => {
+                    taken.extend(slots.take());
+                    prop_assert_eq!(taken.is_empty(), stopped);
+                    if let Some((id, frame)) = taken.first() {
                         let waited = models.get_mut(id).unwrap().waiting.take();
                         prop_assert_eq!(Some(frame.seq), waited);
                     }
                 }
-                Act::Finish(stage) => if let Some((id, frame)) = taken.take() {
+                Act::TakeToo if !taken.is_empty() => {
+                    let free = |id| taken.iter().all(|(taken, _)| taken != id);
+                    let expected = !stopped && models.iter().any(|(id, model)| free(id) && model.waiting.is_some());
+                    let more = slots.take_too();
+                    prop_assert_eq!(more.is_some(), expected);
+                    if let Some((id, frame)) = more {
+                        prop_assert!(free(&id), "one frame of a camera at a time");
+                        let waited = models.get_mut(&id).unwrap().waiting.take();
+                        prop_assert_eq!(Some(frame.seq), waited);
+                        taken.push((id, frame));
+                    }
+                }
+                Act::Finish(stage) if !taken.is_empty() => {
+                    let (id, frame) = taken.remove(0);
                     slots.finish(id, frame, stage.map_or(Outcome::Failed, |stage| Outcome::Decided(answer(stage))));
                     let tally = models.get_mut(&id).map_or(&mut past, |model| &mut model.tally);
                     match stage {
@@ -121,7 +136,7 @@ proptest! {
                         }
                         None => tally.failed += 1,
                     }
-                },
+                }
                 Act::End(camera) if camera < ids.len() => {
                     slots.end(ids[camera]);
                     models.get_mut(&ids[camera]).unwrap().ended = true;
@@ -129,10 +144,9 @@ proptest! {
                 Act::Stop => { slots.stop(); stopped = true; }
                 _ => {}
             }
-            let deciding = taken.as_ref().map(|(id, _)| *id);
             let mut whole = past;
             for (&id, model) in &models {
-                let in_flight = u64::from(model.waiting.is_some()) + u64::from(deciding == Some(id));
+                let in_flight = u64::from(model.waiting.is_some()) + u64::from(taken.iter().any(|(taken, _)| *taken == id));
                 let look = slots.look(id).unwrap();
                 prop_assert_eq!(look.tally, Tally { in_flight, ..model.tally });
                 prop_assert!(look.tally.adds_up());
@@ -140,10 +154,10 @@ proptest! {
                 whole += model.tally;
                 whole.in_flight += u64::from(model.waiting.is_some());
             }
-            whole.in_flight += u64::from(deciding.is_some());
+            whole.in_flight += taken.len() as u64;
             prop_assert_eq!(slots.tally(), whole);
             prop_assert!(whole.adds_up());
-            prop_assert_eq!(slots.deciding().map(|(id, _)| id), deciding);
+            prop_assert_eq!(slots.deciding().map(|(id, _)| id), taken.first().map(|(id, _)| *id));
         }
     }
 

@@ -133,7 +133,7 @@ impl Supervisor {
             records.hurry();
         }
         let id = self.slots.add(stop.clone());
-        self.slots.introduce(id, &name, source.status());
+        self.slots.introduce(id, &name, (source.describe(), source.status()));
         let seat = Seat {
             id,
             name: name.clone(),
@@ -230,7 +230,9 @@ impl Supervisor {
             });
             let line = row.reporter.window(now, look.tally);
             let counts = row.status.as_ref().map(|status| status.counts());
-            cameras.push(CameraReport { name: row.name.clone(), line, label, state: row.state(&look), counts });
+            let degraded = look.answer.is_some_and(|answer| answer.degraded);
+            let state = row.state(&look);
+            cameras.push(CameraReport { name: row.name.clone(), line, label, degraded, state, counts });
         }
         let whole = self.reporter.window(now, self.slots.tally(), self.cameras.iter().map(|row| &row.reporter));
         let machine = self.machine.as_ref().and_then(Watcher::latest);

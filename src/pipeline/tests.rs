@@ -163,6 +163,7 @@ fn play(fates: &[Fate], pace: Pace) -> Play {
     let pipeline = Pipeline {
         cameras: vec![camera("cam", source)],
         cascade: cascade(None),
+        at_once: 1,
         labels: vec!["cat".to_owned(), "dog".to_owned()],
         meter: None,
         idle: None,
@@ -181,7 +182,7 @@ pub(super) fn camera(name: &str, source: impl Source + 'static) -> Camera {
     Camera {
         name: name.to_owned(),
         source: Box::new(source),
-        prepare: Box::new(|picture, inputs| {
+        prepare: Box::new(|picture, inputs, _| {
             if picture.rgb[0] == Fate::Unfit as u8 {
                 return Err(Error::new(Kind::Image, "too thin"));
             }

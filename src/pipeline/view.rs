@@ -23,6 +23,8 @@ pub struct View {
 pub struct CameraView {
     /// Its name.
     pub name: String,
+    /// What its source is, where, and how fast, in words.
+    pub about: String,
     /// Its counters. They add up.
     pub tally: Tally,
     /// Whether frames come.

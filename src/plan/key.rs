@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::model::package::Weights;
 
 /// The device and the libraries that a plan is tied to. Two that differ in any field cannot share a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +76,8 @@ pub struct Key {
     pub onnx_sha256: String,
     /// SHA-256 of the weights' file in the package.
     pub weights_sha256: String,
+    /// Attention heads: the one part of the geometry that is not in the weights' shapes.
+    pub heads: usize,
     /// The version of the program that exported the graph.
     pub program: String,
     /// What it was built for.
@@ -82,19 +85,22 @@ pub struct Key {
 }
 
 impl Key {
-    /// The plan may run the weights of sum `weights_sha256` on `device`.
+    /// The plan may run `weights` on `device`. The ONNX file's sum is not compared: weights, heads and program decide its bytes.
     ///
     /// # Errors
     /// [`Kind::Model`] naming what differs, with both values.
-    pub fn check(&self, graph: &str, weights_sha256: &str, device: &DeviceKey) -> Result<()> {
+    pub fn check(&self, graph: &str, weights: &Weights, device: &DeviceKey) -> Result<()> {
         let differs = |what: &str, built: &str, found: &str| {
             Err(Error::new(Kind::Model, format!("built for {what} {built}, expected {found}")))
         };
         if self.graph != graph {
             return differs("the graph", &self.graph, graph);
         }
-        if self.weights_sha256 != weights_sha256 {
-            return differs("weights of sha256", &self.weights_sha256, weights_sha256);
+        if self.weights_sha256 != weights.sha256 {
+            return differs("weights of sha256", &self.weights_sha256, &weights.sha256);
+        }
+        if self.heads != weights.heads {
+            return differs("number of heads", &self.heads.to_string(), &weights.heads.to_string());
         }
         if self.program != env!("CARGO_PKG_VERSION") {
             return differs("cfvit", &self.program, env!("CARGO_PKG_VERSION"));

@@ -100,7 +100,7 @@ impl Drop for Staged {
 /// [`Kind::Model`] when there is none, when its key differs (naming both values), or when it is damaged: then it is put aside as well. Each
 /// says the command that mends it.
 pub fn load(package: &Path, graph: Graph, device: &DeviceKey) -> Result<Plan> {
-    let weights = package::weights_sha256(package)?;
+    let weights = package::weights(package)?;
     let path = path(package, graph);
     let named = |e: Error| mending(e.within(path.display().to_string()), package);
     let file = read(&path).map_err(named)?;
@@ -140,7 +140,7 @@ pub fn load_all(package: &Path, device: &DeviceKey) -> Result<Plans> {
 /// # Errors
 /// As [`load_all`].
 pub fn state(package: &Path, device: &DeviceKey) -> Result<Key> {
-    let weights = package::weights_sha256(package)?;
+    let weights = package::weights(package)?;
     let header = |graph: Graph| {
         let path = path(package, graph);
         let checked = read(&path).and_then(|file| {

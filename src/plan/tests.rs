@@ -17,14 +17,15 @@ fn installed(folder: &Path) -> std::path::PathBuf {
 }
 
 fn plans(package: &Path, coarse: &[u8], fine: &[u8]) -> Vec<(Graph, Key, Vec<u8>)> {
-    let weights_sha256 = package::weights_sha256(package).unwrap();
+    let weights = package::weights(package).unwrap();
     let plan = |graph: Graph, bytes: &[u8]| {
         let key = Key {
             graph: graph.as_str().into(),
             precision: "fp16".into(),
             options: "workspace 512 MiB".into(),
             onnx_sha256: "0".into(),
-            weights_sha256: weights_sha256.clone(),
+            weights_sha256: weights.sha256.clone(),
+            heads: weights.heads,
             program: env!("CARGO_PKG_VERSION").into(),
             device: DeviceKey::sample(),
         };
@@ -123,6 +124,16 @@ fn plans_of_two_builds_other_weights_or_another_graph_are_refused() {
     install(&package, &other).unwrap();
     let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
     assert!(message.contains("weights of sha256 other, expected "), "{message}");
+
+    // Heads change what a plan computes, and nothing that TensorRT could see.
+    install(&package, &plans(&package, b"c", b"f")).unwrap();
+    let manifest = package.join(package::MANIFEST);
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (heads, other) = ("heads = 3", "heads = 6");
+    assert!(text.contains(heads), "{text}");
+    fs::write(&manifest, text.replace(heads, other)).unwrap();
+    let message = load(&package, Graph::Coarse, &DeviceKey::sample()).unwrap_err().to_string();
+    assert!(message.contains("built for number of heads 3, expected 6"), "{message}");
 }
 
 #[test]

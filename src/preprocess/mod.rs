@@ -7,17 +7,21 @@
 //!
 //! A model is only as good as its preprocessing is like its training's, so every picture, whatever its source, goes this way.
 
+mod bands;
 pub mod decode;
 mod jpeg;
 pub mod resize;
 pub mod tensors;
 
+pub use bands::ForEach;
+
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Inputs, Picture};
 use crate::model::Geometry;
 
+use bands::{Band, Tables};
 use decode::MAX_SIDE;
-use resize::{Bicubic, CropBox};
+use resize::CropBox;
 use tensors::{Halver, Normalizer};
 
 /// The smallest crop ratio that is accepted: below, a crop shows next to nothing.
@@ -25,11 +29,9 @@ pub const MIN_CROP: f64 = 0.01;
 
 /// Makes the two tensors of one model. Keeps its tables and memory from one picture to the next.
 pub struct Preprocess {
-    side: usize,
     short: usize,
-    bicubic: Bicubic,
-    normalizer: Normalizer,
-    halver: Halver,
+    bands: Vec<Band>,
+    tables: Tables,
     cropped: Vec<u8>,
 }
 
@@ -51,18 +53,16 @@ impl Preprocess {
             return Err(Error::new(Kind::Usage, message));
         }
         Ok(Self {
-            side,
             short: (side as f64 / crop) as usize,
-            bicubic: Bicubic::default(),
-            normalizer: Normalizer::default(),
-            halver: Halver::new(side),
+            bands: Band::of(side),
+            tables: Tables { side, normalizer: Normalizer::default(), halver: Halver::new(side) },
             cropped: vec![0; side * side * 3],
         })
     }
 
     /// `S`: pixels on a side of the fine image.
     pub fn side(&self) -> usize {
-        self.side
+        self.tables.side
     }
 
     /// Resizes, crops and normalises `picture` into `inputs`, whose memory is reused.
@@ -70,9 +70,21 @@ impl Preprocess {
     /// # Errors
     /// [`Kind::Image`] when `picture` is empty or its bytes do not fit its sides.
     pub fn run(&mut self, picture: &Picture, inputs: &mut Inputs) -> Result<()> {
-        self.crop(picture)?;
-        self.fill(inputs);
-        Ok(())
+        self.run_on(picture, inputs, &mut |jobs, job| (0..jobs).for_each(job))
+    }
+
+    /// The same, its parts done by `for_each`.
+    ///
+    /// # Errors
+    /// As [`Preprocess::run`].
+    pub fn run_on(&mut self, picture: &Picture, inputs: &mut Inputs, for_each: ForEach<'_>) -> Result<()> {
+        check(picture)?;
+        let Self { short, bands, tables, cropped } = self;
+        let pixels = tables.side * tables.side;
+        inputs.fine.resize(3 * pixels, 0.0);
+        inputs.coarse.resize(3 * pixels / 4, 0.0);
+        let part = CropBox::centred(picture.width, picture.height, *short, tables.side);
+        bands::make(bands, tables, (picture, part), (cropped, inputs), for_each)
     }
 
     /// Makes only the fine tensor of `picture`: what a single pass over all patches needs. The coarse one is left as it is.
@@ -91,7 +103,7 @@ impl Preprocess {
     /// [`Kind::Image`] when it has another size.
     pub fn run_exact(&mut self, picture: &Picture, inputs: &mut Inputs) -> Result<()> {
         check(picture)?;
-        let side = self.side;
+        let side = self.side();
         if (picture.width, picture.height) != (side, side) {
             let message = format!(
                 "the picture is {}×{} pixels, the model reads {side}×{side}: crop it to that size, or let the program resize it",
@@ -112,21 +124,27 @@ impl Preprocess {
     /// Resizes and crops `picture`.
     fn crop(&mut self, picture: &Picture) -> Result<()> {
         check(picture)?;
-        let part = CropBox::centred(picture.width, picture.height, self.short, self.side);
-        self.bicubic.resample(picture, part, &mut self.cropped, (self.side, self.side))
+        let side = self.side();
+        let part = CropBox::centred(picture.width, picture.height, self.short, side);
+        let mut cropped = &mut self.cropped[..];
+        self.bands.iter_mut().try_for_each(|band| {
+            let (rows, rest) = std::mem::take(&mut cropped).split_at_mut(band.height() * side * 3);
+            cropped = rest;
+            band.crop(side, picture, part, rows)
+        })
     }
 
     /// The fine tensor from the cropped pixels.
     fn fill_fine(&mut self, inputs: &mut Inputs) {
-        inputs.fine.resize(3 * self.side * self.side, 0.0);
-        self.normalizer.apply(&self.cropped, &mut inputs.fine);
+        inputs.fine.resize(3 * self.side() * self.side(), 0.0);
+        self.tables.normalizer.apply(&self.cropped, &mut inputs.fine);
     }
 
     /// Both tensors from the cropped pixels.
     fn fill(&mut self, inputs: &mut Inputs) {
         self.fill_fine(inputs);
-        inputs.coarse.resize(3 * self.side * self.side / 4, 0.0);
-        self.halver.apply(&inputs.fine, &mut inputs.coarse);
+        inputs.coarse.resize(3 * self.side() * self.side() / 4, 0.0);
+        self.tables.halver.apply(&inputs.fine, &mut inputs.coarse);
     }
 }
 

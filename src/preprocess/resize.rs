@@ -37,6 +37,13 @@ impl CropBox {
         let (top, height) = along(height);
         Self { left, top, width, height }
     }
+
+    /// The part that shows the `rows` of a crop of `all` rows.
+    pub fn rows(self, rows: Range<usize>, all: usize) -> Self {
+        // A fraction first: for halves the products are exact then.
+        let share = |rows: usize| self.height * (rows as f64 / all as f64);
+        Self { top: self.top + share(rows.start), height: share(rows.len()), ..self }
+    }
 }
 
 /// Pillow's bicubic filter: a = −0.5 (Catmull-Rom), widened where the picture shrinks, first along the rows and then along the
@@ -70,7 +77,9 @@ impl Bicubic {
         let horizontal = CropBox { top: needed.start as f64, height: needed.len() as f64, ..from };
         pass(&mut self.resizer, (&picture.rgb, source), horizontal, (&mut self.rows, between))?;
         let top = from.top - needed.start as f64;
-        let vertical = CropBox { left: 0.0, width: width as f64, top, ..from };
+        // What rounding adds beyond the last row would be refused.
+        let down = from.height.min(between.height as f64 - top);
+        let vertical = CropBox { left: 0.0, width: width as f64, top, height: down };
         pass(&mut self.resizer, (&self.rows, between), vertical, (rgb, Size { width, height }))
     }
 }

@@ -25,6 +25,11 @@ impl Normalizer {
     pub fn apply(&self, rgb: &[u8], planes: &mut [f32]) {
         let (red, rest) = planes.split_at_mut(planes.len() / 3);
         let (green, blue) = rest.split_at_mut(rest.len() / 2);
+        self.apply_to(rgb, [red, green, blue]);
+    }
+
+    /// The same for some pixels, into their parts of the three planes.
+    pub fn apply_to(&self, rgb: &[u8], [red, green, blue]: [&mut [f32]; 3]) {
         let [reds, greens, blues] = &*self.tables;
         for (((pixel, r), g), b) in rgb.chunks_exact(3).zip(red).zip(green).zip(blue) {
             *r = reds[usize::from(pixel[0])];
@@ -48,8 +53,6 @@ pub struct Halver {
     side: usize,
     /// `[S/2]`; the same for rows and columns.
     taps: Vec<Tap>,
-    /// `[S]`: a row between two source rows.
-    row: Vec<f32>,
 }
 
 impl Halver {
@@ -65,23 +68,31 @@ impl Halver {
             let first = (position as usize).min(side - 1);
             Tap { first, second: (first + 1).min(side - 1), weight: position - first as f32 }
         };
-        Self { side, taps: (0..half).map(tap).collect(), row: vec![0.0; side] }
+        Self { side, taps: (0..half).map(tap).collect() }
     }
 
     /// Resamples `fine` (`[3, S, S]`) into `coarse` (`[3, S/2, S/2]`).
-    pub fn apply(&mut self, fine: &[f32], coarse: &mut [f32]) {
+    pub fn apply(&self, fine: &[f32], coarse: &mut [f32]) {
         let (side, half) = (self.side, self.taps.len());
+        let mut row = vec![0.0; side];
         for (plane, target) in fine.chunks_exact(side * side).zip(coarse.chunks_exact_mut(half * half)) {
-            for (tap, target) in self.taps.iter().zip(target.chunks_exact_mut(half)) {
-                let upper = &plane[tap.first * side..][..side];
-                let lower = &plane[tap.second * side..][..side];
-                for ((row, &a), &b) in self.row.iter_mut().zip(upper).zip(lower) {
-                    *row = a + (b - a) * tap.weight;
-                }
-                for (tap, value) in self.taps.iter().zip(target) {
-                    let (a, b) = (self.row[tap.first], self.row[tap.second]);
-                    *value = a + (b - a) * tap.weight;
-                }
+            self.rows(0, plane, target, &mut row);
+        }
+    }
+
+    /// The rows from `first` on of a coarse plane into `coarse`, as many as fit. `fine` holds the fine plane from row `2 · first` on; a coarse
+    /// row needs its two fine rows and no other. `row` (`[S]`) is scratch memory.
+    pub fn rows(&self, first: usize, fine: &[f32], coarse: &mut [f32], row: &mut [f32]) {
+        let (side, half) = (self.side, self.taps.len());
+        for (tap, target) in self.taps[first..].iter().zip(coarse.chunks_exact_mut(half)) {
+            let upper = &fine[(tap.first - 2 * first) * side..][..side];
+            let lower = &fine[(tap.second - 2 * first) * side..][..side];
+            for ((row, &a), &b) in row.iter_mut().zip(upper).zip(lower) {
+                *row = a + (b - a) * tap.weight;
+            }
+            for (tap, value) in self.taps.iter().zip(target) {
+                let (a, b) = (row[tap.first], row[tap.second]);
+                *value = a + (b - a) * tap.weight;
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Record<'a> {
     pub coarse_confidence: f32,
     /// η, with which it was compared.
     pub threshold: f32,
+    /// Whether the alarm for drift holds: what was promised is no longer true, so every frame is refined.
+    pub degraded: bool,
     /// From the capture to the decision, in milliseconds.
     #[serde(serialize_with = "to_the_microsecond")]
     pub latency_ms: f64,
@@ -245,6 +247,7 @@ mod tests {
             smooth_confidence: 0.5,
             coarse_confidence: 0.25,
             threshold: 0.5,
+            degraded: true,
             latency_ms: 12.345_678,
             timing_ms: Timing { coarse_ms: 1.0, fine_ms: 2.0, ..Timing::default() }.into(),
         };
@@ -257,7 +260,8 @@ mod tests {
         assert_eq!((&value["exit"], &value["latency_ms"]), (&"fine".into(), &12.346.into()));
         assert_eq!((&value["timing_ms"]["total"], &value["timing_ms"]["gate"]), (&3.0.into(), &0.0.into()));
         assert!(value["confidence"].is_null());
-        assert_eq!(value.as_object().unwrap().len(), 16);
+        assert_eq!(value["degraded"], true);
+        assert_eq!(value.as_object().unwrap().len(), 17);
         assert_eq!(value["timing_ms"].as_object().unwrap().len(), 7);
     }
 

@@ -26,6 +26,8 @@ pub struct CameraReport {
     pub line: Line,
     /// The label that holds; `None` before the first decision.
     pub label: Option<Label>,
+    /// What was promised of its answers no longer holds.
+    pub degraded: bool,
     /// Whether frames come.
     pub state: CameraState,
     /// What the source has counted since its start, where it can be lost.
@@ -73,12 +75,12 @@ impl Report {
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let alone = self.cameras.len() == 1;
         let each = self.cameras.iter().map(move |camera| {
-            let label = camera.label_text();
+            let (label, promise) = (camera.label_text(), camera.promise_text());
             match (alone, camera.state.says()) {
-                (true, None) => format!("{}{label}", self.whole),
-                (true, Some(state)) => format!("{}, {state}", self.whole),
-                (false, None) => format!("{}: {}{label}", camera.name, Frames(&camera.line)),
-                (false, Some(state)) => format!("{}: {}, {state}", camera.name, Frames(&camera.line)),
+                (true, None) => format!("{}{promise}{label}", self.whole),
+                (true, Some(state)) => format!("{}{promise}, {state}", self.whole),
+                (false, None) => format!("{}: {}{promise}{label}", camera.name, Frames(&camera.line)),
+                (false, Some(state)) => format!("{}: {}{promise}, {state}", camera.name, Frames(&camera.line)),
             }
         });
         let whole = (!alone).then(|| format!("all: {:.1} frames/s, {}", self.whole.frames_per_s(), Used(&self.whole)));
@@ -103,10 +105,16 @@ impl CameraReport {
         self.label.as_ref().map_or_else(String::new, |label| format!(", label {label}"))
     }
 
+    /// `, degraded` where a promise no longer holds.
+    fn promise_text(&self) -> &'static str {
+        if self.degraded { ", degraded" } else { "" }
+    }
+
     fn status(&self) -> String {
         let mut text = format!("cam {}: ", self.name);
         if let Some(state) = self.state.says() {
             text.push_str(state);
+            text.push_str(self.promise_text());
             return text;
         }
         // Writing into a string cannot fail.
@@ -117,6 +125,7 @@ impl CameraReport {
         if let Some(fine) = self.line.tally.fine_fraction() {
             let _ = write!(text, ", fine {:.0} %", 100.0 * fine);
         }
+        text.push_str(self.promise_text());
         if let Some(label) = &self.label {
             let _ = write!(text, ", {label}");
         }
@@ -147,6 +156,7 @@ mod tests {
             name: (*name).to_owned(),
             line,
             label: Some(Label { name: "church\n".to_owned(), confidence: 0.984 }),
+            degraded: false,
             state: CameraState::Up,
             counts: None,
         };
@@ -170,6 +180,12 @@ mod tests {
         assert!(lines[0].starts_with("front: captured 30") && lines[0].contains("label church"), "{lines:?}");
         assert!(lines[1].starts_with("rear: captured 30") && lines[1].ends_with("waiting for camera"), "{lines:?}");
         assert_eq!(lines[2], "all: 10.0 frames/s, 5100 mW, 510.0 mJ/frame");
+        report.cameras.iter_mut().for_each(|camera| camera.degraded = true);
+        let lines: Vec<String> = report.lines().collect();
+        assert!(lines[0].contains(", degraded, label church"), "{lines:?}");
+        assert!(lines[1].ends_with(", degraded, waiting for camera"), "{lines:?}");
+        report.cameras.truncate(1);
+        assert!(report.lines().next().unwrap().ends_with("510.0 mJ/frame, degraded, label church\u{fffd} (98 %)"));
     }
 
     #[test]
@@ -179,6 +195,11 @@ mod tests {
         assert_eq!(
             report.status(),
             "cam front: 10.0 frames/s, p99 38 ms, fine 25 %, church\u{fffd} (98 %); cam rear: ended; 5.1 W, 510 mJ/frame"
+        );
+        report.cameras.iter_mut().for_each(|camera| camera.degraded = true);
+        assert_eq!(
+            report.status(),
+            "cam front: 10.0 frames/s, p99 38 ms, fine 25 %, degraded, church\u{fffd} (98 %); cam rear: ended, degraded; 5.1 W, 510 mJ/frame"
         );
         report.whole.energy = None;
         assert!(report.status().ends_with("; energy not measured"));

@@ -17,14 +17,14 @@ pub fn last_reload_succeeded() -> bool {
 }
 
 /// Calls `reload` for each request, until nobody can make one any more; tells the log and the service manager how it went. `reload` gives
-/// what is to be said of its success.
+/// the parts that have changed and need a restart.
 ///
 /// # Errors
 /// [`Kind::Io`] when the thread cannot be started.
 pub fn reload_on(
     requests: Receiver<()>,
     notifier: Notifier,
-    mut reload: impl FnMut() -> Result<String> + Send + 'static,
+    mut reload: impl FnMut() -> Result<Vec<&'static str>> + Send + 'static,
 ) -> Result<()> {
     let obey = move || {
         for () in requests {
@@ -32,7 +32,11 @@ pub fn reload_on(
             let result = reload();
             LAST_SUCCEEDED.store(result.is_ok(), Relaxed);
             match &result {
-                Ok(says) => log::info!("the configuration was read again: {says}"),
+                Ok(fixed) if fixed.is_empty() => log::info!("the configuration was read again: all of it is in force"),
+                Ok(fixed) => log::warn!(
+                    "the configuration was read again: {} needs a restart, everything else is in force",
+                    fixed.join(", ")
+                ),
                 Err(error) => log::error!("the new configuration is refused, the old one is in force: {error}"),
             }
             notifier.reloaded(result.err().map(|error| error.to_string()).as_deref());

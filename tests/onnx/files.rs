@@ -47,6 +47,14 @@ fn it_prints_files_inputs_and_outputs_and_repeats_every_byte() {
     }
 }
 
+/// Weights of the fine graph that FP16 leaves in 32 bits: patch projection and positions, around the first attention, the head.
+#[cfg(target_os = "linux")]
+fn wide_weights(geometry: &Geometry) -> usize {
+    let &Geometry { family, patch, width, classes, stem, .. } = geometry;
+    let patch = if family == Family::Deit { 3 * patch * patch } else { stem * patch * patch / 4 };
+    width * (patch + 1 + 4 * geometry.cells() + 4 * width + classes)
+}
+
 /// A full-size model is exported inside an address space of 400 MB, so its resident memory stays below that.
 #[test]
 #[cfg(target_os = "linux")]
@@ -55,7 +63,8 @@ fn a_full_size_export_takes_less_than_400_mb_of_memory() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("random.safetensors");
     for family in [Family::Deit, Family::Lvvit] {
-        model::write_random(&checkpoint, &Geometry::published(family, 9, 1000), 0).unwrap();
+        let geometry = Geometry::published(family, 9, 1000);
+        model::write_random(&checkpoint, &geometry, 0).unwrap();
         for precision in ["fp16", "fp32"] {
             let limited = format!("ulimit -v {KIB} && exec \"$@\"");
             let mut command = Command::new("sh");
@@ -67,7 +76,12 @@ fn a_full_size_export_takes_less_than_400_mb_of_memory() {
         let bytes = |precision: &str| std::fs::metadata(folder.path().join(precision).join("fine.onnx")).unwrap().len();
         let [half, full, weights] = [bytes("fp16"), bytes("fp32"), std::fs::metadata(&checkpoint).unwrap().len()];
         assert!(full < weights + weights / 20, "{family:?}: {full} bytes of graph for {weights} bytes of weights");
-        assert!(half < full * 52 / 100, "{family:?}: {half} bytes in fp16, {full} in fp32");
+        // FP16 halves all but the weights that stay wide; a per cent for what is no weight.
+        let wide = wide_weights(&geometry) as u64 * 4;
+        assert!(
+            half < (full + wide) / 2 + full / 100,
+            "{family:?}: {half} bytes in fp16, {full} in fp32, of which {wide} stay"
+        );
     }
 }
 

@@ -1,9 +1,12 @@
 // The stand-in's builder and ONNX parser: see nvinfer.cc. "Building" writes down the graph's inputs and outputs; which model a plan is for is
 // told by CFVIT_STANDIN_MODEL.
 //
-// Faults, see standin_fault: parse, build.
+// Faults, see standin_fault: parse, build, scratch (fails with more than 128 MiB of scratch space), killed (as the kernel does where memory is
+// short), timings (those of an earlier build are refused, as another device's).
 
 #include "nvinfer.h"
+
+#include <csignal>
 
 using namespace nvinfer1;
 
@@ -19,9 +22,10 @@ class Network final : public INetworkDefinition, public apiv::DefaultVNetworkDef
 
 class TimingCache final : public ITimingCache, public apiv::DefaultVTimingCache {
   public:
-    TimingCache() { mImpl = this; standin_live("ITimingCache", 1); }
+    explicit TimingCache(bool earlier) : earlier(earlier) { mImpl = this; standin_live("ITimingCache", 1); }
     ~TimingCache() noexcept override { standin_live("ITimingCache", -1); }
     IHostMemory* serialize() const noexcept override { return new StandinMemory("timings"); }
+    const bool earlier;
 };
 
 class Config final : public IBuilderConfig, public apiv::DefaultVBuilderConfig {
@@ -31,16 +35,27 @@ class Config final : public IBuilderConfig, public apiv::DefaultVBuilderConfig {
     void setFlag(BuilderFlag) noexcept override {}
     void clearFlag(BuilderFlag) noexcept override {}
     void setProfilingVerbosity(ProfilingVerbosity) noexcept override {}
-    void setMemoryPoolLimit(MemoryPoolType, std::size_t) noexcept override {}
+    void setMemoryPoolLimit(MemoryPoolType, std::size_t bytes) noexcept override { scratch = bytes; }
     void setBuilderOptimizationLevel(int32_t) noexcept override {}
     bool setMaxAuxStreams(int32_t streams) noexcept override {
         if (streams != 0) standin_violation("an engine with more streams than one cannot be captured");
         return true;
     }
     void setProgressMonitor(IProgressMonitor* given) noexcept override { monitor = given; }
-    ITimingCache* createTimingCache(const void*, std::size_t) const noexcept override { return new TimingCache; }
-    bool setTimingCache(const ITimingCache&, bool) noexcept override { return true; }
+    ITimingCache* createTimingCache(const void* bytes, std::size_t size) const noexcept override {
+        const bool earlier = std::string(static_cast<const char*>(bytes), size) == "timings";
+        if (size != 0 && !earlier) return nullptr;
+        return new TimingCache(earlier);
+    }
+    bool setTimingCache(const ITimingCache& cache, bool ignore_mismatch) noexcept override {
+        if (ignore_mismatch) standin_violation("another device's timings would be used");
+        const bool earlier = static_cast<const TimingCache&>(cache).earlier;
+        if (earlier && standin_fault("timings")) return false;
+        standin_called(earlier ? "setTimingCache: earlier" : "setTimingCache: empty");
+        return true;
+    }
     IProgressMonitor* monitor = nullptr;
+    std::size_t scratch = 0;
 };
 
 class Builder final : public IBuilder, public apiv::DefaultVBuilder {
@@ -51,7 +66,8 @@ class Builder final : public IBuilder, public apiv::DefaultVBuilder {
     INetworkDefinition* createNetworkV2(NetworkDefinitionCreationFlags) noexcept override { return new Network; }
     IHostMemory* buildSerializedNetwork(INetworkDefinition& network, IBuilderConfig& config) noexcept override {
         standin_called("buildSerializedNetwork");
-        if (standin_fault("build")) {
+        if (standin_fault("killed")) std::raise(SIGKILL);
+        if (standin_fault("build") || (standin_fault("scratch") && static_cast<Config&>(config).scratch > size_t(128) << 20)) {
             standin_log(ILogger::Severity::kERROR, "buildSerializedNetwork: the test double was told to fail");
             return nullptr;
         }

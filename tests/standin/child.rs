@@ -76,6 +76,7 @@ fn build_and_install() {
     let library = Library::open(None).unwrap();
     let device = tensorrt::device_key(library, &cuda::gpu().unwrap());
     let model = model::open(Some(&package), None).unwrap();
+    let weights = model::package::weights(&package).unwrap();
     let precision = onnx::Precision::Fp16;
     let options =
         BuildOptions { precision, workspace_bytes: 1 << 28, optimisation_level: None, compute_capability: None };
@@ -89,13 +90,29 @@ fn build_and_install() {
             precision: precision.as_str().into(),
             options: "of the tests".into(),
             onnx_sha256: String::new(),
-            weights_sha256: model::package::weights_sha256(&package).unwrap(),
+            weights_sha256: weights.sha256.clone(),
+            heads: weights.heads,
             program: env!("CARGO_PKG_VERSION").into(),
             device: device.clone(),
         };
         (graph, key, built.plan)
     });
     plan::install(&package, &plans).unwrap();
+}
+
+/// `CFVIT_STANDIN_MODEL` is the timings.
+#[test]
+#[ignore = "run by another test, on the stand-in"]
+fn a_build_uses_the_timings_that_it_is_given() {
+    let precision = onnx::Precision::Fp32;
+    let options =
+        BuildOptions { precision, workspace_bytes: 1 << 28, optimisation_level: None, compute_capability: None };
+    let mut onnx = Vec::new();
+    let model = model::open(None, None).unwrap();
+    onnx::export(&model, onnx::Options { precision, batch: 1 }, Graph::Coarse, &mut onnx).unwrap();
+    let timings = package().into_os_string().into_encoded_bytes();
+    let built = build(Library::open(None).unwrap(), &onnx, &options, Some(&timings)).unwrap();
+    assert_eq!(built.timing_cache.as_deref(), Some(&b"timings"[..]));
 }
 
 #[test]

@@ -79,16 +79,17 @@ impl Loaded {
         tensors.floats_mut("class_attention")?.copy_from_slice(&output.class_attention);
         self.seen = image.iter().fold(1, |hash: u64, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x100_0000_01b3));
         for name in ["coarse_features", "coarse_embedding"] {
-            for (i, byte) in tensors.bytes_mut(name)?.iter_mut().enumerate() {
-                *byte = pattern(self.seen, i);
-            }
+            let (element, bytes) = tensors.bytes_mut(name)?;
+            let values = pattern(self.seen, element, bytes.len());
+            bytes.copy_from_slice(&values);
         }
         Ok(())
     }
 
     fn fine(&mut self, tensors: &Tensors<'_>) -> Result<(), String> {
         for name in ["coarse_features", "coarse_embedding"] {
-            if !tensors.bytes_mut(name)?.iter().enumerate().all(|(i, &byte)| byte == pattern(self.seen, i)) {
+            let (element, bytes) = tensors.bytes_mut(name)?;
+            if *bytes != *pattern(self.seen, element, bytes.len()) {
                 return Err(format!("{name} is not what the last coarse pass gave"));
             }
         }
@@ -107,9 +108,18 @@ impl Loaded {
     }
 }
 
-/// Byte `i` of what a coarse pass leaves as its features, after the picture of this hash: finite numbers in FP16 and FP32 alike.
-fn pattern(seen: u64, i: usize) -> u8 {
-    ((seen.rotate_left(i as u32 % 64) ^ i as u64) % 0x30) as u8
+/// The `bytes` bytes that a coarse pass leaves as features of this `element`, after the picture of this hash: numbers from 1 to 2 whose other
+/// bits are anything, as a real pass gives them. Read in another format than their own, many are no numbers.
+fn pattern(seen: u64, element: c_int, bytes: usize) -> Vec<u8> {
+    let mut state = seen;
+    let mut mantissa = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as u32
+    };
+    match element {
+        0 => (0..bytes / 4).flat_map(|_| (0x3f80_0000 | mantissa() & 0x7f_ffff).to_ne_bytes()).collect(),
+        _ => (0..bytes / 2).flat_map(|_| (0x3c00 | mantissa() as u16 & 0x3ff).to_ne_bytes()).collect(),
+    }
 }
 
 struct Tensors<'a>(&'a [RawTensor]);
@@ -137,10 +147,10 @@ impl Tensors<'_> {
     }
 
     #[allow(clippy::mut_from_ref, reason = "as in floats_mut")]
-    fn bytes_mut(&self, name: &str) -> Result<&mut [u8], String> {
+    fn bytes_mut(&self, name: &str) -> Result<(c_int, &mut [u8]), String> {
         let tensor = self.find(name, None)?;
         // SAFETY: as the caller of `cfvit_standin_run` promises.
-        Ok(unsafe { std::slice::from_raw_parts_mut(tensor.data.cast(), tensor.bytes) })
+        Ok((tensor.element, unsafe { std::slice::from_raw_parts_mut(tensor.data.cast(), tensor.bytes) }))
     }
 
     fn cells(&self, name: &str) -> Result<Vec<u32>, String> {

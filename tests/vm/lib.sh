@@ -35,7 +35,7 @@ pid() { figure 1; }
 restarts_asked=0
 
 # configure CAMERA…: the configuration for the cameras (of vivid, photo, usb). Environment: MODEL ("bundled", or a path in the guest;
-# default a small one that is fast under emulation), THRESHOLD, USB_FORMAT ("&format=MJPEG"). Emulation is slow: five
+# default a small one that is fast under emulation), THRESHOLD, USB_FORMAT ("&format=MJPEG"), EXTRA (more of the file). Emulation is slow: five
 # frames a second, coarse answers only, a report every three seconds
 configure() {
     local camera options
@@ -47,7 +47,7 @@ configure() {
             [ "$camera" != usb ] || options="$options${USB_FORMAT:-}"
             printf '[[camera]]\nname = "%s"\nsource = "v4l2:///dev/cam-%s%s"\n' "$camera" "$camera" "$options"
         done
-        printf '[report]\ninterval_s = 3\n[records]\npath = "/var/lib/cfvit/records.jsonl"\n[power]\nidle_s = 2\n'
+        printf '[report]\ninterval_s = 3\n[records]\npath = "/var/lib/cfvit/records.jsonl"\n[power]\nidle_s = 2\n%s\n' "${EXTRA:-}"
     } >"$WORK/cfvit.toml"
     vm push "$WORK/cfvit.toml" /etc/cfvit/cfvit.toml
 }

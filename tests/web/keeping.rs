@@ -1,7 +1,6 @@
-//! Pictures that are kept for training over HTTP; and what watching costs.
+//! Pictures that are kept for training over HTTP.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -131,33 +130,4 @@ fn warnings_are_told_with_their_time() {
         told.as_array().unwrap().iter().find(|told| told["text"].as_str().unwrap().contains("collect.folder"));
     let warning = warning.unwrap_or_else(|| panic!("{told}"));
     assert!(warning["level"] == "warn" && warning["time_ms"].as_u64() > Some(1_700_000_000_000), "{warning}");
-}
-
-/// Four that read and one that has stopped: the picture is encoded once for all of them, and nobody waits for the one.
-#[test]
-fn five_viewers_cost_as_much_as_one_and_one_that_stopped_stops_nobody() {
-    let service = Service::start("fps=10");
-    let pictures = || service.camera()["pictures"].clone();
-    until("a decision", || service.camera()["decision"]["seq"].is_u64());
-    let stopped = service.open("/api/events?camera=cam0");
-    let mut viewers: Vec<_> = (0..4).map(|_| service.events("/api/events?camera=cam0")).collect();
-    until("all five", || pictures()["viewers"] == 5);
-    let (begun, before) = (Instant::now(), pictures());
-    let mut each = [0u64; 4];
-    while begun.elapsed() < Duration::from_secs(4) {
-        for (viewer, count) in viewers.iter_mut().zip(&mut each) {
-            *count += u64::from(viewer.next().0 == "decision");
-        }
-    }
-    let (after, elapsed) = (pictures(), begun.elapsed());
-    let encoded = after["encodes"].as_u64().unwrap() - before["encodes"].as_u64().unwrap();
-    // Five a second, whoever watches; one may have been under way.
-    assert!(encoded <= elapsed.as_millis() as u64 / 200 + 2, "{encoded} in {elapsed:?}");
-    assert!(each.iter().all(|&seen| seen >= 2), "{each:?}");
-    drop((viewers, stopped));
-    until("nobody", || pictures()["viewers"] == 0);
-    let copies = pictures()["copies"].clone();
-    let decided = service.camera()["frames"]["decided"].as_u64().unwrap();
-    until("ten more decisions", || service.camera()["frames"]["decided"].as_u64().unwrap() > decided + 10);
-    assert_eq!(pictures()["copies"], copies, "copied for nobody");
 }

@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod browser;
+#[path = "../browser/mod.rs"]
+mod driver;
 mod hostile;
 mod keeping;
 mod prometheus;
+#[path = "../camera/rig.rs"]
+#[allow(dead_code, reason = "the tests of cameras need more of it")]
+mod rig;
 mod service;
+mod viewers;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use service::{Service, TOKEN, VIEW_TOKEN, ask, ask_over, until};
+use service::{Service, TOKEN, UnixService, VIEW_TOKEN, ask, until};
 
 const BEARER: &str = concat!("Authorization: Bearer ", "0123456789abcdef0123456789abcdef", "\r\n");
 const JSON: &str = "Content-Type: application/json\r\nX-Cfvit: 1\r\n";
@@ -56,6 +60,7 @@ fn every_request_of_a_table_gets_its_status() {
         ("GET", "/api/model", "", "", 200),
         ("GET", "/api/told", "", "", 200),
         ("POST", examples, "", "{\"seq\": 0}", 403),
+        ("POST", examples, "Content-Type: application/x-www-form-urlencoded\r\n", "seq=0", 403),
         ("POST", examples, "X-Cfvit: 1\r\nContent-Type: text/plain\r\n", "{\"seq\": 0}", 415),
         ("POST", examples, JSON, "{\"seq\": 0}", 401),
         ("POST", examples, &format!("{JSON}Authorization: Bearer {VIEW_TOKEN}\r\n"), "{\"seq\": 0}", 403),
@@ -77,6 +82,59 @@ fn every_request_of_a_table_gets_its_status() {
         assert_eq!(answer.status, 421, "{host}");
     }
     service.still_decides();
+}
+
+/// Five logins and ten changes a minute, twenty pictures a second.
+#[test]
+fn who_asks_too_often_is_told_so() {
+    let service = Service::start("fps=5");
+    let statuses = |count: usize, method: &str, path: &str, headers: &str, body: &str| -> Vec<u16> {
+        (0..count).map(|_| ask(service.port, method, path, headers, body).status).collect()
+    };
+    let logins = statuses(8, "POST", "/api/login", JSON, "{\"token\": \"wrong\"}");
+    assert_eq!(logins, [401, 401, 401, 401, 401, 429, 429, 429]);
+    let (write, threshold) = (format!("{BEARER}{JSON}"), "/api/cameras/cam0/threshold");
+    let begun = Instant::now();
+    let writes = statuses(14, "PUT", threshold, &write, "{\"threshold\": 0.5}");
+    // One more every six seconds.
+    let more = begun.elapsed().as_secs() as usize / 6 + 1;
+    assert!(writes[..10].iter().all(|status| *status == 200), "{writes:?}");
+    assert!(writes[10..].iter().filter(|status| **status == 429).count() + more >= 4, "{writes:?}");
+    let begun = Instant::now();
+    let pictures = statuses(80, "GET", "/cameras/cam0/frame.jpg?seq=99999999", "", "");
+    let given = pictures.iter().filter(|status| **status == 404).count();
+    let most = 20 + (20.0 * begun.elapsed().as_secs_f64()) as usize + 1;
+    assert!(
+        given <= most && pictures.iter().all(|status| [404, 429].contains(status)),
+        "{given} of {most}: {pictures:?}"
+    );
+    // Nobody else is told so.
+    assert_eq!(ask(service.port, "GET", "/api/state", "", "").status, 200);
+    service.still_decides();
+}
+
+/// An audit of frames is no promise: without a certificate whoever has the token may also lower the threshold.
+#[test]
+fn an_audit_alone_keeps_nobody_from_lowering_the_threshold() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, token) = (dir.path().join("cfvit.toml"), dir.path().join("token"));
+    std::fs::write(&token, TOKEN).unwrap();
+    let text = format!(
+        "[gate]\nthreshold = 2\n[[camera]]\nname = \"cam0\"\nsource = \"pattern://?size=320x240&fps=10\"\n\
+         [audit]\nfolder = {:?}\nslot_s = 1\n[web]\nlisten = \"127.0.0.1:0\"\ntoken_file = {token:?}\n",
+        dir.path()
+    );
+    std::fs::write(&config, text).unwrap();
+    let service = Service::configured(&config);
+    until("all are refined", || service.camera()["decision"]["stage"] == "fine");
+    assert_eq!(
+        (&service.camera()["degraded"], &service.camera()["threshold"]["guarded"]),
+        (&Value::Null, &json!(false))
+    );
+    let put = ask(service.port, "PUT", "/api/cameras/cam0/threshold", &format!("{BEARER}{JSON}"), "{\"threshold\": 0}");
+    assert_eq!(put.status, 200, "{}", put.text());
+    until("none is refined", || service.camera()["decision"]["stage"] == "coarse");
+    assert_eq!(service.camera()["threshold"]["in_force"], 0.0);
 }
 
 #[test]
@@ -223,7 +281,7 @@ fn at_every_scrape_every_frame_is_accounted_for_and_promtool_is_content() {
     let Ok(mut promtool) =
         Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
     else {
-        println!("skipped: promtool is not installed (Debian package prometheus)");
+        driver::skipped("promtool is not installed (Debian package prometheus)");
         return;
     };
     promtool.stdin.take().unwrap().write_all(last.as_bytes()).unwrap();
@@ -251,36 +309,11 @@ fn a_network_without_a_token_is_refused_and_a_taken_port_stops_no_frame() {
 /// As `systemd` does it: the socket is descriptor 3, and two variables say so.
 #[test]
 fn sockets_that_are_handed_over_are_served_and_the_unix_socket_may_write() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("api.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
-    let mut child = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(assert_cmd::cargo::cargo_bin!("cfvit"))
-        .args(["run", "--source", "pattern://?fps=10", "--web", "127.0.0.1:1"])
-        .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let ask = |method: &str, path_and: &str, headers: &str, body: &str| {
-        let stream = UnixStream::connect(&path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        ask_over(stream, method, path_and, headers, body)
-    };
-    let begun = Instant::now();
-    let camera = || ask("GET", "/api/state", "", "").json()["cameras"][0].clone();
-    while !camera()["decision"]["seq"].is_u64() {
-        assert!(begun.elapsed() < Duration::from_secs(120));
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(ask("GET", "/api/state", "", "").json()["may_write"], true);
-    let set = ask("PUT", "/api/cameras/cam0/threshold", JSON, "{\"threshold\": 2}");
+    let service = UnixService::start("fps=10");
+    assert_eq!(service.ask("GET", "/api/state", "", "").json()["may_write"], true);
+    let set = service.ask("PUT", "/api/cameras/cam0/threshold", JSON, "{\"threshold\": 2}");
     assert_eq!(set.status, 200, "{}", set.text());
-    until("all are refined", || camera()["decision"]["stage"] == "fine");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    until("all are refined", || service.camera()["decision"]["stage"] == "fine");
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn a_prometheus_that_scrapes_finds_every_frame_accounted_for_and_the_alerts_and_
 
     let rules = request(prometheus.port, "GET", "/api/v1/rules", "").json();
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap().clone();
-    assert_eq!(rules.len(), 9);
+    assert_eq!(rules.len(), 10);
     assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:?}");
 }
 

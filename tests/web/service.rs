@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,6 +87,18 @@ impl Service {
         self.state()["cameras"][0].clone()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether a thread of it has this name.
+    pub fn has_thread(&self, name: &str) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        // A thread may end meanwhile.
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.into_iter().any(|comm| comm.trim_end() == name)
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let process = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(process, signal).unwrap();
@@ -113,6 +127,50 @@ impl Service {
 }
 
 impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A run whose page is reached over a unix socket that was handed over, as systemd does it, until it is dropped.
+pub struct UnixService {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl UnixService {
+    /// Decides test cards; `query` says how many a second.
+    pub fn start(query: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
+        // The socket is descriptor 3, and two variables say so.
+        let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(assert_cmd::cargo::cargo_bin!("cfvit"));
+        command.args(["run", "--source", &format!("pattern://?size=320x240&{query}"), "--web", "127.0.0.1:1"]);
+        command.stdin(Stdio::from(OwnedFd::from(listener))).stdout(Stdio::null()).stderr(Stdio::null());
+        let service = Self { child: command.env_remove("RUST_LOG").spawn().unwrap(), dir };
+        until("a decision", || service.camera()["decision"]["seq"].is_u64());
+        service
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.dir.path().join("api.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        ask_over(self.connect(), method, path, headers, body)
+    }
+
+    pub fn camera(&self) -> Value {
+        self.ask("GET", "/api/state", "", "").json()["cameras"][0].clone()
+    }
+}
+
+impl Drop for UnixService {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -149,15 +207,22 @@ pub struct Events(Open);
 impl Events {
     /// The next event: its name and its data.
     pub fn next(&mut self) -> (String, Value) {
+        self.try_next().expect("an event")
+    }
+
+    /// The same; `None` at the end of the connection.
+    pub fn try_next(&mut self) -> Option<(String, Value)> {
         let mut kind = String::new();
         loop {
             let mut line = String::new();
-            assert!(self.0.0.read_line(&mut line).unwrap() > 0);
+            if !matches!(self.0.0.read_line(&mut line), Ok(1..)) {
+                return None;
+            }
             if let Some(name) = line.strip_prefix("event: ") {
                 kind = name.trim().to_owned();
             }
             if let Some(data) = line.strip_prefix("data: ") {
-                return (kind, serde_json::from_str(data).unwrap());
+                return Some((kind, serde_json::from_str(data).unwrap()));
             }
         }
     }

@@ -8,6 +8,14 @@ use serde_json::json;
 use super::broker::Broker;
 use super::service::{CAMERA, Service, cfvit, photographs, until};
 
+/// What a busy machine may add to any time.
+const SLOW: Duration = Duration::from_secs(3);
+/// A clean end, its goodbye to everything else included.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// A broker must notice a client that is gone, and everything must be there again after it was away.
+const WILL: Duration = Duration::from_secs(45);
+const BACK: Duration = Duration::from_secs(10);
+
 #[test]
 fn a_fresh_subscriber_finds_everything_and_learns_of_a_clean_end_and_of_a_sudden_one() {
     let Some(broker) = Broker::start() else { return };
@@ -33,13 +41,17 @@ fn a_fresh_subscriber_finds_everything_and_learns_of_a_clean_end_and_of_a_sudden
     );
     assert_eq!(fresh.wait_for("/door/status", "online").text(), "online");
 
+    let asked = Instant::now();
     let dir = service.stop();
-    fresh.wait_for(&format!("{root}/status"), "offline");
+    let offline = fresh.wait_for(&format!("{root}/status"), "offline").at.duration_since(asked);
+    assert!(offline < AT_ONCE, "a clean end is told at once: {offline:?}");
     let service = Service::start_in(dir, &format!("{CAMERA}{}", broker.section()));
     fresh.clear();
     fresh.wait_for(&format!("{root}/status"), "online");
+    let killed = Instant::now();
     service.signal(Signal::KILL);
-    fresh.wait_for(&format!("{root}/status"), "offline");
+    let offline = fresh.wait_for(&format!("{root}/status"), "offline").at.duration_since(killed);
+    assert!(offline < WILL, "a sudden end is told by the broker: {offline:?}");
     assert_eq!(broker.listen().wait(&format!("{root}/status"), |_| true).text(), "offline");
 }
 
@@ -55,10 +67,11 @@ fn a_broker_that_forgot_everything_is_told_everything_again() {
     assert_eq!(service.log().matches("trying again").count(), 1, "{}", service.log());
     broker.plug();
     let fresh = broker.listen();
+    let connected = until("connected again", || service.log().contains("connected again").then(Instant::now));
     for end in ["/status", "/door/status", "/door/state", "/door/stats", "_door/config"] {
-        fresh.wait(end, |_| true);
+        let back = fresh.wait(end, |_| true).at.saturating_duration_since(connected);
+        assert!(back < BACK, "{end} after {back:?}");
     }
-    service.wait_for_log("connected again");
 }
 
 #[test]
@@ -74,9 +87,13 @@ fn home_assistants_birth_brings_everything_again_unless_it_is_an_old_one() {
     assert_eq!((before[0], before[1]), (1, 1), "a kept birth is from another time");
     broker.publish("homeassistant/status", "offline", false);
     broker.publish("homeassistant/status", "online", false);
+    let born = Instant::now();
     for (end, before) in ["_door/config", "/door/status", "/door/state"].into_iter().zip(before) {
         until(end, || (told(end) > before).then_some(()));
     }
+    // Not all machines of a house at the same moment, and a second at most for the next look.
+    let again = born.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(6) + SLOW).contains(&again), "{again:?}");
 }
 
 #[test]
@@ -128,6 +145,23 @@ fn states_keep_their_distance_whatever_the_frames_do() {
     assert!(labels.len() > 1, "they change: {labels:?}");
     let (count, time) = (states.len(), states[states.len() - 1].at.duration_since(states[1].at));
     assert!(time + Duration::from_millis(500) >= Duration::from_secs(count as u64 - 2), "{count} states in {time:?}");
+}
+
+/// The same for ten minutes: `cargo test --release --test wiring -- --ignored ten_minutes`.
+#[test]
+#[ignore = "takes ten minutes"]
+fn ten_minutes_at_thirty_frames_a_second_make_at_most_a_state_a_second() {
+    let Some(broker) = Broker::start() else { return };
+    let service = Service::start(&format!("{}{}", photographs(30.0), broker.section()));
+    let listener = broker.listen();
+    listener.wait("/door/state", |message| !message.retained);
+    listener.clear();
+    std::thread::sleep(Duration::from_secs(600));
+    let states = listener.heard("/door/state");
+    let least = states.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).min();
+    eprintln!("{} states in ten minutes, the closest {least:?} apart", states.len());
+    assert!((60..=601).contains(&states.len()), "{}", states.len());
+    service.stop();
 }
 
 #[test]
@@ -200,7 +234,7 @@ fn without_a_broker_frames_go_on_and_one_line_says_what_to_do() {
     let config = dir.path().join("cfvit.toml");
     let text = "[gate]\nthreshold = 0\n[[camera]]\nname = \"door\"\nsource = \"pattern://?size=64x64&fps=20\"\n[web]\nenabled = false\n";
     std::fs::write(&config, format!("{text}[mqtt]\nbroker = \"127.0.0.1:1\"\n")).unwrap();
-    for (sandboxed, hint) in [(false, "mqtt.broker says where"), (true, "examples/network.conf")] {
+    for (sandboxed, hint) in [(false, "mqtt.broker says where"), (true, "/usr/share/cfvit/network.conf")] {
         let mut command = cfvit();
         command.args(["run", "--frames", "60", "--config"]).arg(&config);
         if sandboxed {

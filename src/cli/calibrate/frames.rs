@@ -81,6 +81,10 @@ pub fn from_audit(path: &Path, since: Option<jiff::Timestamp>, keys: &Keys) -> R
 /// When there is none, the labels cannot be used, or the engine fails.
 pub fn from_pictures(session: &mut Session, args: &Args) -> Result<Frames> {
     let folder = args.images.as_deref().ok_or_else(|| Error::new(Kind::Usage, "expected --images DIR"))?;
+    if !folder.is_dir() {
+        let message = format!("--images: expected a folder of pictures, {} is none", folder.display());
+        return Err(Error::new(Kind::Usage, message));
+    }
     let mut paths = pictures::find(&[folder.to_owned()])?;
     let mut notes = Vec::new();
     if args.group_by.is_some() {
@@ -109,6 +113,13 @@ fn right_answers(
 ) -> Result<Vec<Option<usize>>> {
     if let Some(table) = table {
         let known = labels::read(table, folder, classes)?;
+        if known.is_empty() {
+            let message = format!(
+                "{} holds no label: expected lines `picture,label`, with a class in the second column",
+                table.display()
+            );
+            return Err(Error::new(Kind::Usage, message));
+        }
         let answers: Vec<_> = paths.iter().map(|path| known.get(path).copied()).collect();
         if answers.iter().all(Option::is_none) {
             let message = format!(

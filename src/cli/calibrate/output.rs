@@ -54,14 +54,15 @@ pub fn plan(args: &Args, delta: f64) -> Result<()> {
     for (limit, fewest, good, rows) in plans {
         let what = if budget_only { "a share of fine of at most" } else { "at most" };
         print(format_args!(
-            "{what} {:.4} % with {:.4} % confidence: {fewest} frames at least, {good} are comfortable",
-            100.0 * limit,
-            100.0 * (1.0 - delta)
+            "{what} {} with {} confidence: {fewest} frames at least, {good} are comfortable",
+            report::points(limit),
+            report::points(1.0 - delta)
         ))?;
+        let bad = if budget_only { "refined" } else { "bad" };
         for planning::Row { n, allowed } in rows {
             match allowed {
                 Some(k) => {
-                    print(format_args!("  {n:>7} frames: {k} may be bad ({:.2} %)", 100.0 * k as f64 / n as f64))?
+                    print(format_args!("  {n:>7} frames: {k} may be {bad} ({:.2} %)", 100.0 * k as f64 / n as f64))?
                 }
                 None => print(format_args!("  {n:>7} frames: too few"))?,
             }

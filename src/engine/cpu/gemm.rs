@@ -3,10 +3,11 @@
 //! Weights lie in *panels*: `panel width` columns, all of the depth, row by row (`pack`). One call of [`panel`] multiplies some
 //! rows of activations with one panel. Its rows are cut into tiles of nearly equal height, at most as high as the registers
 //! allow; a tile keeps its sums in registers over a block of the depth, so that a block of the panel stays in the L1
-//! cache while all tiles pass over it. The last block applies the epilogue: bias, activation, residual sum.
+//! cache while all tiles pass over it. The last block applies the epilogue: bias, activation, residual sum. What the tile will write
+//! was read by other cores in the step before: it is asked for at the start, so that it is here when the sums are.
 
 use super::math::gelu;
-use super::simd::{Simd, prefetch};
+use super::simd::{Simd, prefetch, prefetch_to_write};
 
 /// What is applied to a sum after the bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +138,11 @@ unsafe fn tile<S: Simd, const NV: usize, const ROWS: usize>(
     unsafe {
         let mut a = task.a.add(row * task.a_stride + block * task.a_block);
         let mut b = task.b.add(block * task.depth * width);
+        if block == 0 {
+            for (row, line) in (row..row + ROWS).flat_map(|row| (0..width).step_by(LINE).map(move |line| (row, line))) {
+                prefetch_to_write(task.out.wrapping_add(row * task.out_stride + line));
+            }
+        }
         let mut sums = [[S::splat(0.0); NV]; ROWS];
         // One step of the depth. The rows are written out here and below: LLVM keeps the sums in registers only if no loop
         // indexes them, and it does not unroll such loops for the higher tiles.

@@ -106,14 +106,17 @@ macro_rules! kernels {
     };
 }
 
-// Sixteen 256-bit registers hold 6 × 2 sums, 2 weights and a broadcast. AVX-512 has registers for more than 7 × 3 sums, but on weights
-// that come from beyond the L2 cache 7 × 3 was the fastest of 2 to 4 registers by 5 to 13 rows at 25, 50 and 125 rows; 8 × 2 comes
-// next, for layers whose width is not a multiple of 48.
+// Sixteen 256-bit registers hold 6 × 2 sums, 2 weights and a broadcast. AVX-512 has registers for more. On weights that come from beyond the
+// L2 cache, Intel's cores (Sapphire Rapids) were fastest with 7 × 3 of 2 to 4 registers by 5 to 13 rows at 25, 50 and 125 rows, 8 × 2 next, for
+// layers whose width is not a multiple of 48. AMD's (Zen 5) were faster with 13 × 2 over twice the depth, where a panel just fills the L1
+// cache: 2 to 4 % at 50 rows, nothing at 125. Attention, whose depth is small, prefers the lower tile there too.
 kernels!(plain, "portable", Portable, [2, 4, 384], 6, false);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, "AVX2+FMA", Avx2, [2, 6, 384], 12, false, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, "AVX-512", Avx512, [wide: 3, 7, 192; 2, 8, 192], 24, false, "avx512f,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512_tall, "AVX-512 (13×2)", Avx512, [wide: 2, 13, 384; 2, 8, 192], 24, false, "avx512f,avx2,fma");
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, "NEON", Neon, [4, 5, 384], 24, true, "neon");
 
@@ -130,13 +133,24 @@ pub fn portable() -> &'static Kernels {
     &plain::KERNELS
 }
 
+/// Whether AMD made this processor.
+#[cfg(target_arch = "x86_64")]
+fn is_amd() -> bool {
+    let std::arch::x86_64::CpuidResult { ebx, edx, ecx, .. } = std::arch::x86_64::__cpuid(0);
+    [ebx, edx, ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
+
 /// Every set that this CPU has, the best first; the portable one last.
 pub fn supported() -> Vec<&'static Kernels> {
     let mut sets = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
-            sets.push(&avx512::KERNELS);
+            let mut both = [&avx512::KERNELS, &avx512_tall::KERNELS];
+            if is_amd() {
+                both.reverse();
+            }
+            sets.extend(both);
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             sets.push(&avx2::KERNELS);

@@ -282,3 +282,21 @@ pub fn prefetch(p: *const f32) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = p;
 }
+
+/// Asks for the cache line at `p` to be brought near as this core's own, because it will be written: another core that has read it
+/// gives it up meanwhile, not when the store waits for it. A hint: any address is allowed.
+#[inline(always)]
+pub fn prefetch_to_write(p: *const f32) {
+    // SAFETY: a prefetch never faults and changes neither memory nor flags; processors without PREFETCHW do nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = p;
+}

@@ -308,6 +308,10 @@ impl Engine for CpuEngine {
         MAX_IMAGES
     }
 
+    fn for_each(&mut self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        self.trunk.exec.pool.run(jobs, |item| job(item.index));
+    }
+
     fn coarse_batch(&mut self, images: &[&[f32]], outputs: &mut [CoarseOutput]) -> Result<()> {
         check_batch(images.len(), outputs.len(), MAX_IMAGES)?;
         images.iter().try_for_each(|image| check_image(image, self.geometry.coarse_side()))?;

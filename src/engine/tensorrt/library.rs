@@ -137,21 +137,31 @@ fn load(wanted: Option<Flavour>, only: Option<&Path>) -> Result<Library> {
             },
         }
     }
-    Err(not_found(shims.is_empty(), &unusable, &tried, only))
+    Err(not_found(shims.is_empty(), &unusable, &tried, &hint(wanted, only)))
 }
 
-/// One message of everything that went wrong.
-fn not_found(no_shim: bool, unusable: &[String], tried: &[String], only: Option<&Path>) -> Error {
+/// Where the library comes from, or that just one folder was searched.
+fn hint(wanted: Option<Flavour>, only: Option<&Path>) -> String {
+    let variable = search::VARIABLE;
+    match (only, wanted) {
+        (Some(folder), _) => format!("searched only {} ({variable})", folder.display()),
+        (None, Some(Flavour::Rtx)) => {
+            format!(
+                "`make tensorrt-rtx` in cfvit's sources fetches it into target/tensorrt-rtx; {variable} names its folder"
+            )
+        }
+        (None, _) => format!("JetPack brings it (package tensorrt); {variable} names another folder"),
+    }
+}
+
+/// One message of everything that went wrong, with a `hint` at what to do.
+fn not_found(no_shim: bool, unusable: &[String], tried: &[String], hint: &str) -> Error {
     let no_headers = "this program was built without TensorRT's headers";
     let message = match (no_shim, unusable) {
         (true, []) => format!("{no_headers}, and found no library"),
         (true, found) => format!("{no_headers}: {}", found.join("; ")),
         (false, []) => format!("TensorRT not found: {}", tried.join("; ")),
         (false, found) => format!("TensorRT cannot be used: {}", found.join("; ")),
-    };
-    let hint = match only {
-        Some(folder) => format!("searched only {} ({})", folder.display(), search::VARIABLE),
-        None => format!("JetPack brings it (package tensorrt); {} names another folder", search::VARIABLE),
     };
     Error::new(Kind::Engine, format!("{message}. {hint}"))
 }

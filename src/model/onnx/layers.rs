@@ -61,10 +61,10 @@ impl<'a> Network<'a> {
         b.binary("Div", &centred, &deviation)
     }
 
-    /// The same in the precision of activations, for a [`Linear`] layer with γ and β folded in.
-    fn normed(&mut self, x: &Value) -> Value {
+    /// The same as `element`, for a [`Linear`] layer with γ and β folded in.
+    fn normed(&mut self, x: &Value, element: Element) -> Value {
         let normed = self.normalised(x);
-        self.builder.cast(&normed, self.element)
+        self.builder.cast(&normed, element)
     }
 
     /// A whole LayerNorm over the last axis of `x`, in FP32.
@@ -97,7 +97,7 @@ impl<'a> Network<'a> {
     /// `fc2(gelu(fc1(norm(x)))) · scale`, of the layers below `name`: FP32 from FP32.
     fn mlp(&mut self, x: &Value, norm: &str, name: &str, scale: f32) -> Result<Value> {
         let &Geometry { width, hidden, .. } = &self.geometry;
-        let normed = self.normed(x);
+        let normed = self.normed(x, self.element);
         let fc1 = format!("{name}.fc1");
         let inner = self.linear(&normed, &Linear::whole(&fc1, hidden).after(norm), Element::F32)?;
         let inner = self.gelu(&inner);
@@ -120,7 +120,7 @@ impl<'a> Network<'a> {
     pub fn block(&mut self, i: usize, x: &Value, average: Option<&mut Option<Value>>) -> Result<Value> {
         let width = self.geometry.width;
         self.builder.scope = format!("blocks.{i}.attn");
-        let normed = self.normed(x);
+        let normed = self.normed(x, self.projection_element(i));
         let qkv = self.qkv(&normed, i, 0..3 * width)?;
         let [q, k, v] = self.builder.split(&qkv).map(|part| self.heads(&part));
         if let Some(average) = average {
@@ -137,7 +137,7 @@ impl<'a> Network<'a> {
     pub fn cls_block(&mut self, i: usize, x: &Value) -> Result<Value> {
         let width = self.geometry.width;
         self.builder.scope = format!("blocks.{i}.attn");
-        let normed = self.normed(x);
+        let normed = self.normed(x, self.projection_element(i));
         let cls = self.builder.slice(&normed, 1, 0..1);
         let q = self.qkv(&cls, i, 0..width)?;
         let q = self.heads(&q);
@@ -148,14 +148,22 @@ impl<'a> Network<'a> {
         self.after_attention(i, &x, &mixed)
     }
 
-    /// Some of block `i`'s queries, keys and values of what [`Network::normed`] gives, with the attention's scale in the queries.
+    /// What the projections before and after block `i`'s attention read. The first block's are FP32: the residual stream is still small there, and
+    /// of all roundings in the blocks theirs were seen to weigh most in the logits.
+    fn projection_element(&self, i: usize) -> Element {
+        if i == 0 { Element::F32 } else { self.element }
+    }
+
+    /// Some of block `i`'s queries, keys and values of what [`Network::normed`] gives, with the attention's scale in the queries: in the
+    /// precision of activations, as fused attention wants them.
     fn qkv(&mut self, x: &Value, i: usize, range: Range<usize>) -> Result<Value> {
         let width = self.geometry.width;
         let scale = (self.geometry.head_dim() as f32).sqrt().recip();
         let (name, norm) = (format!("blocks.{i}.attn.qkv"), format!("blocks.{i}.norm1"));
         let bias = self.geometry.family == Family::Deit;
         let layer = Linear { range, scaled: (0..width, scale), bias, ..Linear::whole(&name, 3 * width).after(&norm) };
-        self.linear(x, &layer, self.element)
+        let qkv = self.linear(x, &layer, x.element)?;
+        Ok(self.builder.cast(&qkv, self.element))
     }
 
     /// `[B, N, C]` to `[B, H, N, D]`.
@@ -199,7 +207,8 @@ impl<'a> Network<'a> {
         let scale = 1.0 / self.geometry.family.residual_divisor();
         let proj = format!("blocks.{i}.attn.proj");
         let layer = Linear::whole(&proj, self.geometry.width).times(scale);
-        let added = self.linear(mixed, &layer, Element::F32)?;
+        let mixed = self.builder.cast(mixed, self.projection_element(i));
+        let added = self.linear(&mixed, &layer, Element::F32)?;
         let x = self.builder.binary("Add", x, &added);
         self.builder.scope = format!("blocks.{i}.mlp");
         let added = self.mlp(&x, &format!("blocks.{i}.norm2"), &format!("blocks.{i}.mlp"), scale)?;

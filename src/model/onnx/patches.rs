@@ -23,14 +23,14 @@ impl<'a> Network<'a> {
         let weight = self.tensor(&format!("{name}.weight"), width * channels * window * window)?;
         let bias = self.tensor(&format!("{name}.bias"), width)?;
         let b = &mut self.builder;
+        let map = b.cast(&map, Element::F32);
         let shape = [width, channels, window, window];
-        let weight = b.constant(&format!("{name}.weight"), self.element, &shape, move || Cow::Borrowed(weight));
-        let bias = b.constant(&format!("{name}.bias"), self.element, &[width], move || Cow::Borrowed(bias));
+        let weight = b.constant(&format!("{name}.weight"), Element::F32, &shape, move || Cow::Borrowed(weight));
+        let bias = b.constant(&format!("{name}.bias"), Element::F32, &[width], move || Cow::Borrowed(bias));
         let tokens = b.convolution(&map, &weight, &bias, window, 0);
         let patches = tokens.shape[2] * tokens.shape[3];
         let tokens = b.reshape(&tokens, &[self.batch, width, patches]);
-        let tokens = b.transpose(&tokens, &[0, 2, 1]);
-        Ok(b.cast(&tokens, Element::F32))
+        Ok(b.transpose(&tokens, &[0, 2, 1]))
     }
 
     /// The embedding of some patches of `image`: `chosen` (`[B, n]`, INT32) counts row by row in the grid of patches. `[B, n, C]`, FP32.
@@ -46,6 +46,7 @@ impl<'a> Network<'a> {
         let patches = b.transpose(&split, &[0, 2, 4, 1, 3, 5]);
         let patches = b.reshape(&patches, &[batch, grid * grid, channels * window * window]);
         let patches = self.gather_rows(&patches, chosen);
+        let patches = self.builder.cast(&patches, Element::F32);
         self.linear(&patches, &Linear::whole("patch_embed.proj", self.geometry.width), Element::F32)
     }
 
@@ -63,12 +64,13 @@ impl<'a> Network<'a> {
         b.gather(&flat, &indices)
     }
 
-    /// What patches are cut from, and their window in it: the picture itself (DeiT), or what the stem makes of it.
+    /// What patches are cut from, and their window in it: the picture itself (DeiT, FP32), or what the stem makes of it. The stem is a large part
+    /// of the work, so it computes in the precision of activations.
     fn map(&mut self, image: &Value) -> Result<(Value, usize)> {
-        let image = self.builder.cast(image, self.element);
         match self.geometry.family {
-            Family::Deit => Ok((image, self.geometry.patch)),
+            Family::Deit => Ok((image.clone(), self.geometry.patch)),
             Family::Lvvit => {
+                let image = self.builder.cast(image, self.element);
                 let map = self.stem_layer(&image, 1, 7, 2)?;
                 let map = self.stem_layer(&map, 2, 3, 1)?;
                 Ok((self.stem_layer(&map, 3, 3, 1)?, self.geometry.patch / 2))

@@ -152,12 +152,13 @@ fn attention_scores_have_one_reader() {
     });
 }
 
-/// In FP16 graphs 32-bit weights are the last LayerNorm's, the head's, biases, what starts the residual stream, and single constants; in FP32 graphs nothing is 16 bits wide.
+/// In FP16 graphs 32-bit weights are the last LayerNorm's, the head's, biases, what starts the residual stream, those around the first
+/// attention, and single constants; in FP32 graphs nothing is 16 bits wide.
 #[test]
 fn precision_is_where_it_should_be() {
     each(|_, options, graph, file| {
         for initializer in &file.initializers {
-            let starts = ["norm.", "head.", "cls_token", "pos_embed_list."];
+            let starts = ["norm.", "head.", "cls_token", "pos_embed_list.", "patch_embed.proj.", "blocks.0.attn."];
             let name = &initializer.name;
             let wide = starts.iter().any(|start| name.starts_with(start));
             let bias = name.contains(".bias");

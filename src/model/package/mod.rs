@@ -153,14 +153,25 @@ pub fn certificate(folder: &Path) -> Result<Option<Certificate>> {
     manifest.map(|manifest| manifest.calibration).map_err(|e| e.within(format!("cannot read {}", folder.display())))
 }
 
-/// The SHA-256 sum of the weights of the package in `folder`, as its manifest says. The file itself is not read.
+/// What decides the answers of a package's model. The rest of its geometry can be read from the weights' shapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// SHA-256 of the weights' file.
+    pub sha256: String,
+    /// Attention heads.
+    pub heads: usize,
+}
+
+/// The weights of the package in `folder`, as its manifest says. The file itself is not read.
 ///
 /// # Errors
 /// [`Kind::Model`] when the folder is no package or its manifest is damaged.
-pub fn weights_sha256(folder: &Path) -> Result<String> {
+pub fn weights(folder: &Path) -> Result<Weights> {
     let read = read_manifest(&Files::folder(folder)).and_then(|manifest| {
         let sum = manifest.sha256.get(&manifest.weights).map(|sum| sum.to_ascii_lowercase());
-        sum.ok_or_else(|| Error::new(Kind::Model, format!("{MANIFEST}: `[sha256]` lacks `{}`", manifest.weights)))
+        let sum =
+            sum.ok_or_else(|| Error::new(Kind::Model, format!("{MANIFEST}: `[sha256]` lacks `{}`", manifest.weights)));
+        Ok(Weights { sha256: sum?, heads: manifest.geometry.heads })
     });
     read.map_err(|e| e.within(format!("cannot read {}", folder.display())))
 }

@@ -1,4 +1,6 @@
-//! The announcement against a schema that says what must and what may stand in it, and one of them word for word.
+//! The announcement against a schema that says what must and what may stand in it, and one of them word for word. The message's own keys are
+//! those of `DEVICE_DISCOVERY_SCHEMA` and of what it is made of in Home Assistant's `components/mqtt/schemas.py`; those of the components, of
+//! which that schema asks only for `platform`, are what we use of the platforms' documentation.
 
 use super::*;
 
@@ -51,9 +53,23 @@ fn keys(value: &Value) -> Vec<&str> {
 fn check(message: &Value) {
     let root = ["availability", "availability_mode", "components", "device", "origin", "state_topic"];
     assert_eq!(keys(message), root);
-    assert!(message["device"]["identifiers"].as_array().is_some_and(|ids| !ids.is_empty()));
-    assert!(message["origin"]["name"].is_string());
+    // Of a device all is optional but something to know it by.
+    assert!(
+        message["device"]["identifiers"]
+            .as_array()
+            .is_some_and(|ids| !ids.is_empty() && ids.iter().all(Value::is_string))
+    );
+    assert_eq!(keys(&message["device"]), ["identifiers", "model", "name", "sw_version"]);
+    assert!(message["device"].as_object().unwrap().values().all(|value| value.is_string() || value.is_array()));
+    assert_eq!(keys(&message["origin"]), ["name", "sw_version"]);
+    assert!(message["origin"].as_object().unwrap().values().all(Value::is_string));
     assert!(matches!(message["availability_mode"].as_str(), Some("all" | "any" | "latest")));
+    let is_topic =
+        |topic: &Value| topic.as_str().is_some_and(|topic| !topic.is_empty() && !topic.contains(['+', '#', '\0']));
+    for availability in message["availability"].as_array().unwrap() {
+        assert!(keys(availability) == ["topic"] && is_topic(&availability["topic"]), "{availability}");
+    }
+    assert!(is_topic(&message["state_topic"]));
     let mut ids = std::collections::HashSet::new();
     for (key, component) in message["components"].as_object().unwrap() {
         let platform = component["platform"].as_str().unwrap();
@@ -67,6 +83,9 @@ fn check(message: &Value) {
         let known =
             |key: &&str| ["platform", "unique_id"].contains(key) || required.contains(key) || allowed.contains(key);
         assert!(keys(component).iter().all(known), "{key}: {component}");
+        for topic in ["state_topic", "command_topic", "image_topic"] {
+            assert!(component.get(topic).is_none_or(is_topic), "{key}: {component}");
+        }
         // An enumeration has options and neither a unit nor a class of states.
         let is_enum = component["device_class"] == "enum";
         assert_eq!(is_enum, component.get("options").is_some());

@@ -8,8 +8,9 @@ use super::payload::{Answer, Numbers};
 use super::publisher::Sight;
 use crate::machine;
 use crate::operator::board::Board;
-use crate::operator::history::{Row, Sampler};
+use crate::operator::history::Row;
 use crate::operator::presence::Presence;
+use crate::operator::sampler::Sampler;
 use crate::pipeline::CameraView;
 
 /// The first numbers are of so much time: nobody waits a minute to see whether it works.

@@ -82,7 +82,7 @@ impl Numbers {
             let at = CAMERA_COLUMNS.iter().position(|name| *name == column)?;
             rounded(f64::from(values?[at]), digits)
         };
-        let [power_w, _, temperature_c, _] = row.machine;
+        let [power_w, _, temperature_c, ..] = row.machine;
         Self {
             fps: value("frames_per_s", 1),
             fine_share: value("fine_share", 2),
@@ -138,8 +138,9 @@ mod tests {
             r#"{"confidence":80,"label":"church","stage":"fine","threshold":0.625}"#
         );
         let values = [f32::NAN, 0.6, 0.333_33, 12.7, 20.0, 29.97, 0.0];
-        let row =
-            Row { unix_ms: 1, machine: [4.56, f32::NAN, f32::NAN, 0.0], cameras: vec![("door".to_owned(), values)] };
+        let mut machine = [f32::NAN; 8];
+        machine[0] = 4.56;
+        let row = Row { unix_ms: 1, machine, cameras: vec![("door".to_owned(), values)] };
         assert_eq!(
             Numbers::new("door", &row, None).json().to_string(),
             r#"{"energy_kwh":null,"fine_share":0.33,"fps":30.0,"latency_ms":13.0,"power_w":4.6,"temperature_c":null}"#

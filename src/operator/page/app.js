@@ -3,7 +3,8 @@
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const PATIENCE_S = 1;
+// With the look at the clock every 100 ms, whatever has stopped is said to be stale within a second.
+const PATIENCE_S = 0.75;
 const SPOKEN_EVERY_MS = 5000;
 
 let state = null; // the last state event
@@ -21,6 +22,7 @@ let editing = false; // the threshold was moved and neither applied nor reverted
 let model = null; // what stays the same for the whole run
 let frozen = false; // the shown picture stays until it is said what it is
 let kept = null; // the last picture that was kept: its camera, its frame, and whether it was discarded
+let charted = null; // the history that is drawn
 let toldCount = -1; // how many warnings and errors the list knows of
 
 const element = (name, text, className) => {
@@ -35,6 +37,8 @@ const setText = (id, text) => {
 };
 const known = (value) => value !== null && value !== undefined;
 const percent = (value, places = 1) => (known(value) ? `${(100 * value).toFixed(places)} %` : "–");
+// Above 1 no coarse answer is sure enough, and at 0 every one is.
+const limit = (value) => (!known(value) ? "–" : value > 1 ? "always fine" : value <= 0 ? "never fine" : percent(value, 0));
 const unit = (value, name, places = 1) => (known(value) ? `${value.toFixed(places)} ${name}` : "not measured");
 const duration = (seconds) => {
   if (seconds < 90) return `${Math.round(seconds)} s`;
@@ -97,6 +101,7 @@ function onState(next) {
   if (one && one.decision && !frozen && (shown === null || one.state !== "up")) showAnswer(one.decision);
   setText("version", `${state.model} · cfvit ${state.version}`);
   showAge();
+  showLimits();
   showThreshold();
   showKeeping();
   showHealth();
@@ -169,6 +174,14 @@ function showAge() {
   setText("overlay", text);
 }
 
+// What holds the clocks back, and a promise that no longer holds, must not be found only by whoever looks for it.
+function showLimits() {
+  const [one, by] = [current(), state.machine.limited_by];
+  $("limited").hidden = by.length === 0;
+  setText("limited", `throttled: ${by.join(", ")}`);
+  $("degraded").hidden = !(one && one.degraded);
+}
+
 // --- Picture and answer: always of the same frame. ---
 
 function onDecision(decision) {
@@ -216,6 +229,7 @@ function draw() {
   context.drawImage(bitmap, 0, 0);
   canvas.dataset.seq = shown.seq;
   canvas.dataset.cells = shown.informative.join(",");
+  if ($("show-attention").checked) drawAttention(context, canvas.width, canvas.height);
   if ($("show-cells").checked) drawCells(context, canvas.width, canvas.height);
   const cells = shown.informative.length;
   const seen = cells ? `${cells} of ${state.grid ** 2} regions looked at twice` : "no region looked at twice";
@@ -224,11 +238,25 @@ function draw() {
 }
 
 // The network sees the square in the middle; its cells are counted row by row.
-function drawCells(context, width, height) {
+function grid(width, height) {
   const side = Math.min(width, height) * state.crop;
   const [left, top, cell] = [(width - side) / 2, (height - side) / 2, side / state.grid];
-  const informative = new Set(shown.informative);
   const at = (index) => [left + (index % state.grid) * cell, top + Math.floor(index / state.grid) * cell];
+  return { side, left, top, cell, at };
+}
+
+// How much the coarse stage's answer looked at each cell; 1 is the one it looked at most.
+function drawAttention(context, width, height) {
+  const { cell, at } = grid(width, height);
+  shown.attention.forEach((value, index) => {
+    context.fillStyle = `rgb(255 60 0 / ${(0.65 * value).toFixed(3)})`;
+    context.fillRect(...at(index), cell, cell);
+  });
+}
+
+function drawCells(context, width, height) {
+  const { side, left, top, cell, at } = grid(width, height);
+  const informative = new Set(shown.informative);
   const thick = Math.max(1.5, width / 320);
   context.fillStyle = "rgb(0 0 0 / .45)";
   context.beginPath();
@@ -262,7 +290,7 @@ function showAnswer(decision) {
   $("badge").dataset.stage = stage;
   setText("badge", { coarse: "coarse was enough", fine: "fine stage asked", static: "static pass" }[stage]);
   setText("raw", `steady over the last frames: ${percent(smooth.probability)}; this one: ${decision.name || decision.label}, ${percent(decision.confidence)}`);
-  const compared = `coarse confidence ${percent(sure)}, threshold ${percent(threshold)}`;
+  const compared = `coarse confidence ${percent(sure)}, threshold ${threshold > 1 || threshold <= 0 ? limit(threshold) : percent(threshold)}`;
   setText("why", stage === "static" ? "Both stages gave way to one pass over everything." : `${compared}.`);
   const fine = stage === "coarse" ? [] : decision.top;
   setText("fine-title", stage === "static" ? "Static pass" : "Fine stage");
@@ -422,6 +450,14 @@ function onCurve(curve, x) {
   return y0 + ((y1 - y0) * (x - x0)) / (x1 - x0);
 }
 
+function energyPart(fine) {
+  const { last_second: second, per_decision: costs } = state.machine;
+  if (costs && known(costs.coarse_mj) && (known(costs.fine_mj) || fine === 0)) {
+    return `${((1 - fine) * costs.coarse_mj + fine * (costs.fine_mj || 0)).toFixed(0)} mJ a frame beyond idling`;
+  }
+  return second && known(second.power_w) ? "energy not resolved yet" : "energy not measured";
+}
+
 function showPredicted(one) {
   const [fine, frames] = shareBelow(one.confidence || [], Number($("number").value));
   if (fine === null) return setText("predicted", "");
@@ -431,6 +467,7 @@ function showPredicted(one) {
     const time = ms.preprocess + ms.coarse + ms.gate + fine * ((ms.gather || 0) + (ms.fine || 0));
     parts.push(`${time.toFixed(1)} ms a frame`);
   }
+  parts.push(energyPart(fine));
   const top1 = onCurve(model && model.accuracy, fine);
   const accuracy = known(top1) ? ` On its makers' pictures the model is right on ${top1.toFixed(1)} % at that share.` : " How often the model is right then is not known here.";
   setText("predicted", `Here: about ${parts.join(", ")}, by the ${frames} coarse confidences since the start.${accuracy}`);
@@ -446,10 +483,11 @@ function showThreshold() {
   if (!editing && known(threshold.in_force)) moveThreshold(threshold.in_force);
   showPredicted(one);
   const changed = known(threshold.changed_ms);
-  const configured = percent(threshold.configured, 0);
+  const configured = limit(threshold.configured);
+  const floor = threshold.guarded ? " (certified: it can be raised, not lowered)" : "";
   setText("threshold-state", changed
-    ? `changed ${clock(threshold.changed_ms)} to ${percent(threshold.in_force, 0)}; configured ${configured}. Lost at a restart.`
-    : `configured: ${configured}`);
+    ? `changed ${clock(threshold.changed_ms)}, in force ${limit(threshold.in_force)}; configured ${configured}${floor}. Lost at a restart.`
+    : `configured: ${configured}${floor}`);
   $("apply").disabled = !(may && editing);
   $("revert").disabled = !(may && (editing || changed));
   if (!state.may_write && !state.may_login) setText("threshold-note", "Read-only: no token is configured (web.token_file).");
@@ -459,8 +497,7 @@ function moveThreshold(value) {
   const slider = $("slider");
   if (document.activeElement !== $("number") || !editing) $("number").value = Number(value).toFixed(2);
   slider.value = value;
-  const words = value > 1 ? "always the fine stage" : value <= 0 ? "never the fine stage" : percent(Number(value), 0);
-  slider.setAttribute("aria-valuetext", words);
+  slider.setAttribute("aria-valuetext", limit(Number(value)));
 }
 
 function editThreshold(value) {
@@ -501,10 +538,13 @@ async function login(event) {
 
 const share = (value) => percent(value, 0);
 const plain = (name, places) => (value) => `${value.toFixed(places)}${name ? ` ${name}` : ""}`;
+const ms = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
 const CHARTS = [
-  { title: "Confidence of the coarse stage", of: "camera", lines: [["confidence", "mean"], ["threshold", "threshold"]], top: 1, text: share },
+  { title: "Confidence of the coarse stage", of: "camera", lines: [["confidence", "mean"], ["threshold", "threshold"]], top: 1, text: share, says: [share, limit] },
   { title: "Answered by the fine stage", of: "camera", lines: [["fine_share", "share"]], top: 1, text: share },
-  { title: "Frame to answer", of: "camera", lines: [["age_p50_ms", "half"], ["age_p99_ms", "99 %"]], text: plain("ms", 0) },
+  { title: "Frame to answer", of: "camera", lines: [["age_p50_ms", "half"], ["age_p99_ms", "99 %"]], text: ms },
+  { title: "Coarse stage", of: "machine", lines: [["coarse_p50_ms", "half"], ["coarse_p99_ms", "99 %"]], text: ms },
+  { title: "Fine stage", of: "machine", lines: [["fine_p50_ms", "half"], ["fine_p99_ms", "99 %"]], text: ms },
   { title: "Frames a second", of: "camera", lines: [["frames_per_s", "decided"], ["dropped_per_s", "dropped"]], text: plain("", 1) },
   { title: "Power", of: "machine", lines: [["power_w", "drawn"]], text: plain("W", 1) },
   { title: "Energy a frame", of: "machine", lines: [["energy_mj_per_frame", "drawn"]], text: plain("mJ", 0) },
@@ -523,6 +563,7 @@ async function loadHistory() {
 }
 
 function showCharts(history) {
+  charted = history;
   const plots = $("plots");
   if (plots.children.length === 0) plots.append(...CHARTS.map(makeChart));
   CHARTS.forEach((chart, index) => {
@@ -539,7 +580,12 @@ function makeChart(chart) {
   const drawing = document.createElementNS(SVG, "svg");
   drawing.setAttribute("role", "img");
   const details = element("details");
-  details.append(element("summary", "As a table"), element("div"));
+  // It scrolls, so the keyboard must get there.
+  const scrolled = element("div");
+  scrolled.tabIndex = 0;
+  scrolled.setAttribute("role", "region");
+  scrolled.setAttribute("aria-label", `${chart.title}, table`);
+  details.append(element("summary", "As a table"), scrolled);
   details.addEventListener("toggle", loadHistory);
   figure.append(caption, drawing, details);
   return figure;
@@ -562,7 +608,7 @@ function showChart(figure, chart, lines, history) {
   const measured = lines.flat().filter(known);
   const last = lines.map((line) => line.findLast(known));
   lines.forEach((_, index) => {
-    const text = known(last[index]) ? chart.text(last[index]) : "not measured";
+    const text = known(last[index]) ? (chart.says ? chart.says[index] : chart.text)(last[index]) : "not measured";
     caption.children[index + 1].textContent = `${chart.lines[index][1]} ${text}`;
   });
   drawing.setAttribute("aria-label", `${chart.title}: ${caption.textContent}`);
@@ -627,7 +673,9 @@ function showHealth() {
   const facts = [
     ["Engine", state.engine],
     ["Up for", duration((state.time_ms - state.started_ms) / 1000)],
+    ["Source", one.source],
     ["Camera", one.state],
+    ["Last frame", known(one.age_s) ? `${one.age_s.toFixed(1)} s ago` : "none yet"],
     ["Frames a second", known(second.frames_per_s) ? second.frames_per_s.toFixed(1) : "–"],
     ["Captured", String(frames.captured)],
     ["Decided", `${frames.decided}${frames.decided ? `, ${percent(frames.fine / frames.decided)} fine` : ""}`],
@@ -678,7 +726,7 @@ document.addEventListener("visibilitychange", () => {
   connect();
   loadHistory();
 });
-$("show-cells").addEventListener("change", draw);
+for (const id of ["show-cells", "show-attention"]) $(id).addEventListener("change", draw);
 $("slider").addEventListener("input", (event) => editThreshold(event.target.value));
 $("number").addEventListener("input", (event) => event.target.value !== "" && editThreshold(event.target.value));
 $("apply").addEventListener("click", () => writeThreshold("PUT", { threshold: Number($("number").value) }));
@@ -693,6 +741,7 @@ $("undo").addEventListener("click", undo);
 document.addEventListener("keydown", onKey);
 $("login").addEventListener("submit", login);
 for (const input of document.querySelectorAll("input[name=range]")) input.addEventListener("change", loadHistory);
-setInterval(showAge, 250);
+window.addEventListener("resize", () => charted && showCharts(charted));
+setInterval(showAge, 100);
 setInterval(loadHistory, 5000);
 connect();

@@ -9,6 +9,7 @@ use super::super::feed::steps_ms;
 use super::super::history::{CAMERA_COLUMNS, MACHINE_COLUMNS, Row};
 use super::serve::App;
 use crate::pipeline::CameraView;
+use crate::power::{Estimate, PerDecision};
 use crate::report::CameraState;
 
 /// `value` to four places.
@@ -48,6 +49,7 @@ pub fn state(app: &App, may_write: bool) -> Value {
             "gpu_clock_mhz": machine.gpu_clock_mhz,
             "limited_by": machine.limited_by,
             "last_second": row.map(|row| named(&MACHINE_COLUMNS, &row.machine)),
+            "per_decision": app.drawn().per_decision.map(per_decision),
         },
         "told": crate::logging::told_count(),
         "examples": board.examples.as_ref().map(|shelf| {
@@ -74,12 +76,15 @@ fn camera(board: &Board, view: &CameraView, row: Option<&Row>) -> Value {
     json!({
         "name": view.name,
         "state": state_word(view.state),
+        "source": view.about,
         "age_s": newest.as_ref().map(|newest| (newest.decided.elapsed() + newest.latency).as_secs_f64()),
         "threshold": threshold.map(|threshold| json!({
             "in_force": maybe(threshold.in_force()),
             "configured": maybe(threshold.configured),
+            "guarded": threshold.guarded,
             "changed_ms": threshold.changed.map(|(_, at_ms)| at_ms),
         })),
+        "degraded": board.promises.is_degraded(&view.name),
         "frames": {
             "captured": tally.captured, "decided": tally.decided, "dropped": tally.dropped, "failed": tally.failed,
             "in_flight": tally.in_flight, "fine": tally.fine, "static": tally.full,
@@ -94,6 +99,13 @@ fn camera(board: &Board, view: &CameraView, row: Option<&Row>) -> Value {
         "pictures": pictures,
         "decision": newest.map(|newest| decision(board, &newest, None)),
     })
+}
+
+/// What a decision costs beyond idling; `null` where the windows do not tell.
+fn per_decision(costs: PerDecision) -> Value {
+    let resolved =
+        |estimate: Option<Estimate>| estimate.filter(Estimate::resolved).map(|estimate| estimate.value as f32);
+    json!({ "coarse_mj": maybe(resolved(costs.coarse_mj)), "fine_mj": maybe(resolved(costs.fine_mj)) })
 }
 
 /// What stays the same for the whole run.
@@ -131,6 +143,8 @@ pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>
     let steps = super::super::board::STEPS.iter().zip(steps_ms(snapshot.timing));
     let steps: Map<String, Value> =
         steps.map(|(step, ms)| ((*step).to_owned(), json!((ms * 1e3).round() / 1e3))).collect();
+    // As shares of what the most looked at cell got.
+    let most = snapshot.attention.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     json!({
         "seq": snapshot.seq,
         "captured_ms": unix_ms(snapshot.captured),
@@ -144,6 +158,7 @@ pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>
         "top": snapshot.top.iter().map(class).collect::<Vec<_>>(),
         "coarse_top": snapshot.coarse_top.iter().map(class).collect::<Vec<_>>(),
         "informative": snapshot.informative,
+        "attention": snapshot.attention.iter().map(|value| number(value / most)).collect::<Vec<_>>(),
         "latency_ms": number((snapshot.latency.as_secs_f64() * 1e3) as f32),
         "timing_ms": steps,
         "width": size.map(|(width, _)| width),
@@ -152,8 +167,8 @@ pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>
 }
 
 /// The rows as columns, oldest first.
-pub fn history<'a>(rows: impl Iterator<Item = &'a Row>, step_s: u32) -> Value {
-    let rows: Vec<&Row> = rows.collect();
+pub fn history(rows: impl Iterator<Item = Row>, step_s: u32) -> Value {
+    let rows: Vec<Row> = rows.collect();
     let names = rows.last().map(|row| row.cameras.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let column = |of: &dyn Fn(&Row) -> f32| Value::Array(rows.iter().map(|row| number(of(row))).collect());
     let machine: Map<String, Value> = MACHINE_COLUMNS
@@ -187,8 +202,9 @@ mod tests {
     #[test]
     fn what_is_not_known_is_null_and_never_zero() {
         let values = [0.5, f32::NAN, f32::INFINITY, 0.0, 1.0, 2.0, 1.0 / 3.0];
-        let row = Row { unix_ms: 7, machine: [f32::NAN; 4], cameras: vec![("a<b".to_owned(), values)] };
-        let history = history([&row].into_iter(), 1);
+        let row =
+            Row { unix_ms: 7, machine: [f32::NAN; MACHINE_COLUMNS.len()], cameras: vec![("a<b".to_owned(), values)] };
+        let history = history([row].into_iter(), 1);
         assert_eq!(history["machine"]["power_w"], json!([null]));
         assert_eq!(history["cameras"]["a<b"]["confidence"], json!([0.5]));
         assert_eq!(history["cameras"]["a<b"]["threshold"], json!([null]));

@@ -19,7 +19,6 @@ use super::respond::{Refusal, bytes, json, refuse, secure};
 use super::serve::App;
 use super::{MAX_BODY, REQUEST_PATIENCE, examples, json as say, stream};
 use crate::operator::board::Channel;
-use crate::operator::history::MACHINE_COLUMNS;
 use crate::operator::metrics::{self, Around, Format};
 use crate::operator::pictures::{Shot, Viewer};
 use crate::report::CameraState;
@@ -66,7 +65,7 @@ async fn guard(
     response
 }
 
-/// Ready means: frames are decided.
+/// Ready means: frames are decided. A broken promise does not end that, so it is only said.
 async fn ready(State(app): State<Arc<App>>) -> Answer {
     let cameras = app.board.view().map(|view| view.cameras()).unwrap_or_default();
     let absent = cameras.iter().find(|camera| camera.state != CameraState::Up);
@@ -74,7 +73,10 @@ async fn ready(State(app): State<Arc<App>>) -> Answer {
         _ if cameras.is_empty() => "no camera yet".to_owned(),
         Some(camera) => format!("camera {}: {}", camera.name, camera.state.says().unwrap_or_default()),
         None if cameras.iter().any(|camera| camera.tally.decided == 0) => "no frame was decided yet".to_owned(),
-        None => return Ok(bytes(StatusCode::OK, "text/plain", "ready\n")),
+        None => {
+            let complaint = app.board.promises.complaint().map(|complaint| complaint + "\n").unwrap_or_default();
+            return Ok(bytes(StatusCode::OK, "text/plain; charset=utf-8", format!("ready\n{complaint}")));
+        }
     };
     Ok(bytes(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", why + "\n"))
 }
@@ -82,11 +84,9 @@ async fn ready(State(app): State<Arc<App>>) -> Answer {
 async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::wanted(accept);
-    let power = MACHINE_COLUMNS.iter().position(|name| *name == "power_w").unwrap_or_default();
-    let power_w = app.history().newest().map(|row| row.machine[power]).filter(|watts| watts.is_finite());
     let around = Around {
         machine: app.machine(),
-        power_w: power_w.map(f64::from),
+        rails_w: app.drawn().rails_w,
         clients: [("connection", app.connections()), ("stream", app.streams())],
     };
     match metrics::text(&app.board, around, format) {

@@ -22,8 +22,10 @@ use super::{MAX_CONNECTIONS, MAX_HEAD, REQUEST_PATIENCE, WRITE_PATIENCE, routes}
 use crate::episode::Episode;
 use crate::machine;
 use crate::operator::board::Board;
-use crate::operator::history::{History, Sampler};
+use crate::operator::history::History;
 use crate::operator::host::Stopping;
+use crate::operator::sampler::Sampler;
+use crate::power::PerDecision;
 
 /// The history's step.
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,6 +46,16 @@ pub struct App {
     connections: Arc<Semaphore>,
     history: Mutex<History>,
     machine: Mutex<machine::State>,
+    drawn: Mutex<Drawn>,
+}
+
+/// What the machine draws, where that is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Drawn {
+    /// Mean power of the last second by rail, in watts.
+    pub rails_w: Vec<(String, f64)>,
+    /// What a decision of each kind has cost.
+    pub per_decision: Option<PerDecision>,
 }
 
 impl App {
@@ -55,6 +67,7 @@ impl App {
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             history: Mutex::default(),
             machine: Mutex::default(),
+            drawn: Mutex::default(),
         }
     }
 
@@ -66,6 +79,11 @@ impl App {
     /// The machine's newest known state.
     pub fn machine(&self) -> machine::State {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the machine draws.
+    pub fn drawn(&self) -> Drawn {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Open connections.
@@ -90,6 +108,8 @@ impl App {
             if step > 0 {
                 let row = sampler.sample(Instant::now(), &self.board, &self.machine());
                 self.history().push(row);
+                let drawn = Drawn { rails_w: sampler.rails_w().to_vec(), per_decision: sampler.per_decision() };
+                *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = drawn;
             }
             step = step.wrapping_add(1);
         }

@@ -90,12 +90,13 @@ impl Buffers {
     /// # Errors
     /// [`Kind::Device`] when device memory cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let bytes = match name {
-            onnx::COARSE_FEATURES => self.coarse_features.read()?,
-            onnx::COARSE_EMBEDDING => self.coarse_embedding.read()?,
+        let (buffer, element) = match name {
+            onnx::COARSE_FEATURES => (&self.coarse_features, self.element),
+            onnx::COARSE_EMBEDDING => (&self.coarse_embedding, Element::F32),
             _ => return Ok(self.answer(name)?.as_slice().to_vec()),
         };
-        Ok(match self.element {
+        let bytes = buffer.read()?;
+        Ok(match element {
             Element::F16 => bytes.chunks_exact(2).map(|b| f16::from_ne_bytes([b[0], b[1]]).to_f32()).collect(),
             _ => bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect(),
         })

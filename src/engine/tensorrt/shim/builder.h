@@ -72,16 +72,31 @@ bool set_target(nvinfer1::IBuilderConfig &config, int32_t capability) {
 }
 
 #if WEAK_TYPING
-// With weak typing the types in the graph are hints. Layers that the graph computes in FP32 (normalisations, logits, class attention)
-// are asked to stay there.
+bool any_half_product(nvinfer1::INetworkDefinition &network) {
+    for (int32_t i = 0; i < network.getNbLayers(); ++i) {
+        nvinfer1::ILayer &layer = *network.getLayer(i);
+        if (layer.getType() == nvinfer1::LayerType::kMATRIX_MULTIPLY && layer.getOutput(0)->getType() == nvinfer1::DataType::kHALF) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// With weak typing the types in the graph are hints. Layers that the graph computes in FP32 (patches, normalisations, logits, class
+// attention) are asked to stay there.
 void keep_float_islands(nvinfer1::INetworkDefinition &network, nvinfer1::IBuilderConfig &config) {
     using nvinfer1::LayerType;
+    if (!any_half_product(network)) {
+        // An FP16 graph has them: this parser does not tell its types, and FP32 would be asked for everywhere.
+        logger().log(ILogger::Severity::kWARNING, "the parser does not tell which layers are FP16: TensorRT chooses for all of them");
+        return;
+    }
     config.setFlag(nvinfer1::BuilderFlag::kPREFER_PRECISION_CONSTRAINTS);
     for (int32_t i = 0; i < network.getNbLayers(); ++i) {
         nvinfer1::ILayer &layer = *network.getLayer(i);
         LayerType const type = layer.getType();
         bool const computes = type == LayerType::kELEMENTWISE || type == LayerType::kUNARY || type == LayerType::kREDUCE
-            || type == LayerType::kMATRIX_MULTIPLY || type == LayerType::kSOFTMAX;
+            || type == LayerType::kMATRIX_MULTIPLY || type == LayerType::kCONVOLUTION || type == LayerType::kSOFTMAX;
         if (computes && layer.getOutput(0)->getType() == nvinfer1::DataType::kFLOAT) {
             layer.setPrecision(nvinfer1::DataType::kFLOAT);
         }
