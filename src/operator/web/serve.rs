@@ -13,7 +13,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::time::{interval, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
 
 use super::access::{Access, Peer};
 use super::listen::Socket;
@@ -33,6 +34,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const MACHINE_STEPS: u32 = 10;
 /// After an error of accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// At the end open connections may take so long to be answered; less than the thread's grace.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -127,16 +131,23 @@ pub(super) fn serve(
     log::info!("page and metrics: {}", places.join(", "));
     let app = Arc::new(App::new(board, access));
     async move {
+        let mut acceptors = JoinSet::new();
         for socket in sockets {
             let app = Arc::clone(&app);
-            tokio::spawn(async move {
+            acceptors.spawn(async move {
                 if let Err(error) = accept(&app, socket).await {
                     log::warn!("a socket for the page is no use: {error}; frames go on");
                 }
             });
         }
-        tokio::spawn(async move { app.sample().await });
+        let sampled = Arc::clone(&app);
+        tokio::spawn(async move { sampled.sample().await });
         stopping.wait().await;
+        // Whoever comes from now on waits in the socket for the next service, where the service manager keeps it. Who has come already still
+        // gets an answer; connections that are kept open, as a page's, are not waited for any longer.
+        drop(acceptors);
+        let all_gone = app.connections.acquire_many(MAX_CONNECTIONS as u32);
+        let _ = timeout(LAST_ANSWERS, all_gone).await;
     }
 }
 
