@@ -16,13 +16,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use cfvit::engine::{self, Engine};
+use cfvit::error::{Kind, Result};
 use cfvit::frame::{Choice, CoarseOutput, Inputs, Picture};
+use cfvit::model::onnx::Precision;
 use cfvit::preprocess::{Preprocess, decode};
 use cfvit::{gate, gather, model};
 use serde::Deserialize;
 
 /// Logits on the same pixels.
 const LOGIT_TOLERANCE: f32 = 1e-3;
+/// The same with the CPU engine's products in 16 bits, relative to the largest logit. These models have random weights; ACCURACY
+const HALF_TOLERANCE: f32 = 0.01;
 /// Class attention on the same pixels, relative to its maximum.
 const ATTENTION_TOLERANCE: f32 = 1e-5;
 /// Logits from the photograph: decoders and resizers may differ by a level or two.
@@ -74,14 +78,18 @@ struct Fixture {
 
 impl Fixture {
     fn open(folder: &Path) -> Self {
+        Self::open_in(folder, Precision::Fp32).unwrap()
+    }
+
+    fn open_in(folder: &Path, precision: Precision) -> Result<Self> {
         let expected = std::fs::read(folder.join("expected.json")).unwrap();
         let Expected { model: shape, cases } = serde_json::from_slice(&expected).unwrap();
         assert!(!cases.is_empty(), "{} has no cases", folder.display());
         let model = model::open(Some(&folder.join("checkpoint.pth")), Some(shape.num_heads)).unwrap();
         assert_eq!(model.geometry.grid, shape.coarse_stage_size);
-        let engine = engine::open(model, Some(2)).unwrap();
+        let engine = engine::open_in(model, Some(2), precision)?;
         let preprocess = Preprocess::new(engine.geometry(), shape.crop_pct).unwrap();
-        Self { folder: folder.to_owned(), cases, engine, preprocess }
+        Ok(Self { folder: folder.to_owned(), cases, engine, preprocess })
     }
 
     fn picture(&self, name: &str) -> Option<Picture> {
@@ -123,6 +131,29 @@ impl Fixture {
             close(&out.fine_logits, &case.fine_logits, LOGIT_TOLERANCE, &format!("{what}: fine logits"));
             self.cases.push(case);
         }
+    }
+
+    /// Every case on those pixels, within what 16 bits can hold. Gives the largest error relative to the largest logit.
+    fn check_crops_in_half(&mut self) -> f32 {
+        let mut worst = 0.0f32;
+        for case in std::mem::take(&mut self.cases) {
+            let what = format!("{}, {}", self.folder.display(), case.image);
+            let stem = Path::new(&case.image).file_stem().unwrap().to_str().unwrap();
+            let picture = self.picture(&format!("{stem}.crop.png")).unwrap_or_else(|| panic!("{what}: no crop"));
+            let mut inputs = Inputs::default();
+            self.preprocess.run_exact(&picture, &mut inputs).unwrap();
+            let out = self.run(&inputs);
+            assert_eq!(out.choice.informative, case.informative, "{what}: informative cells");
+            let pairs = [(&out.coarse.logits, &case.coarse_logits), (&out.fine_logits, &case.fine_logits)];
+            for (stage, (found, expected)) in ["coarse", "fine"].into_iter().zip(pairs) {
+                let largest = expected.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
+                close(found, expected, HALF_TOLERANCE * largest, &format!("{what}: {stage} logits"));
+                assert_eq!(gate::argmax(found).0, gate::argmax(expected).0, "{what}: {stage} label");
+                let errors = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / largest);
+                worst = errors.fold(worst, f32::max);
+            }
+        }
+        worst
     }
 
     /// Every case from its photograph: decoding, resizing and cropping included.
@@ -196,4 +227,31 @@ fn outputs_of_the_published_code_from_photographs() {
         let cases = fixture.cases.len();
         assert_eq!(fixture.check_photographs(), cases, "{}: a photograph is missing", folder.display());
     }
+}
+
+/// Where the processor computes in 16 bits; elsewhere that is refused.
+#[test]
+fn products_in_16_bits_stay_near_the_published_code() {
+    for folder in ["tests/data/golden", "../shared/golden"].into_iter().flat_map(fixtures) {
+        match Fixture::open_in(&folder, Precision::Fp16) {
+            Ok(mut fixture) => {
+                assert_eq!(fixture.engine.precision(), "fp16");
+                let worst = fixture.check_crops_in_half();
+                assert!(worst > 1e-5, "{}: it was not computed in 16 bits", folder.display());
+                writeln!(std::io::stderr(), "{}: off by {:.2} %", folder.display(), 100.0 * worst).unwrap();
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Usage, "{error}");
+                assert!(!fp16_expected(), "{error}");
+            }
+        }
+    }
+}
+
+/// Whether this processor, or the emulator in its place, computes in 16 bits.
+fn fp16_expected() -> bool {
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("fp16");
+    #[cfg(not(target_arch = "aarch64"))]
+    false
 }

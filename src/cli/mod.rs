@@ -88,6 +88,11 @@ pub struct ModelArgs {
     /// where TensorRT is built in, else cpu]
     #[arg(long, value_parser = backend())]
     pub backend: Option<Backend>,
+    /// What it multiplies in: fp32 or fp16 [default: fp32 on the CPU; with TensorRT what the plans were built in]
+    ///
+    /// On the CPU fp16 needs an aarch64 processor that computes in 16-bit floats, as those of Jetson Orin do: ACCURACY
+    #[arg(long, value_parser = precision())]
+    pub precision: Option<Precision>,
 }
 
 /// How pictures are decided; shared by the subcommands that do.
@@ -113,6 +118,12 @@ pub struct DecisionArgs {
 fn backend() -> impl TypedValueParser<Value = Backend> {
     PossibleValuesParser::new(Backend::ALL.map(Backend::as_str))
         .map(|word| Backend::ALL.into_iter().find(|backend| backend.as_str() == word).unwrap_or_default())
+}
+
+/// The words for a [`Precision`].
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::as_str))
+        .map(|word| if word == Precision::Fp16.as_str() { Precision::Fp16 } else { Precision::Fp32 })
 }
 
 /// A number format on the command line.

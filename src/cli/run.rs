@@ -277,6 +277,7 @@ fn settings(args: &Args) -> Result<Settings> {
     model.path = args.model.model.clone().or(model.path.take());
     model.threads = args.model.threads.or(model.threads);
     model.backend = args.model.backend.or(model.backend);
+    model.precision = args.model.precision.or(model.precision);
     model.batch = args.batch.map_or(model.batch, |batch| (batch > 1).then_some(batch as usize));
     model.crop = args.decision.crop.or(model.crop);
     settings.gate.certificate = args.decision.certificate.clone().or(settings.gate.certificate.take());

@@ -52,7 +52,13 @@ impl Common {
     /// As [`Session::open`].
     pub fn open(settings: &Settings, heads: Option<usize>) -> Result<(Self, Cascade, Vec<String>)> {
         let model = &settings.model;
-        let args = ModelArgs { model: model.path.clone(), heads, threads: model.threads, backend: model.backend };
+        let args = ModelArgs {
+            model: model.path.clone(),
+            heads,
+            threads: model.threads,
+            backend: model.backend,
+            precision: model.precision,
+        };
         // The threshold is each camera's own, so here it is the certificate's or the model's.
         let gate = &settings.gate;
         let decision = DecisionArgs {

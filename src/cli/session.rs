@@ -79,7 +79,8 @@ impl Session {
         let (name, labels) = (std::mem::take(&mut model.name), std::mem::take(&mut model.labels));
         let results = std::mem::take(&mut model.results);
         let package = args.model.as_deref().filter(|path| path.is_dir());
-        let options = engine::Options { backend: backend(args)?, threads: args.threads, package };
+        let options =
+            engine::Options { backend: backend(args)?, threads: args.threads, precision: args.precision, package };
         let engine = engine::open_on(model, &options)?;
         let mode = || doctor::power_mode_name(Path::new("/"));
         let keys = weights.map(|weights| Keys::new(&weights, engine.as_ref(), crop, mode()));

@@ -17,6 +17,7 @@ pub use outputs::{Broker, EventsSettings, MqttSettings, WebhookSettings};
 use crate::calibrate::Budget;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::model::onnx::Precision;
 use crate::smoothing::Smoothing;
 
 /// The file as it is shipped: every key, commented out, with its default.
@@ -70,6 +71,8 @@ pub struct ModelSettings {
     pub path: Option<PathBuf>,
     /// What computes; `None` is TensorRT where it is built in and works, else the CPU.
     pub backend: Option<Backend>,
+    /// What it multiplies in; `None` is fp32 on the CPU, with TensorRT what its plans were built in.
+    pub precision: Option<Precision>,
     /// Compute threads; `None` is one per physical core.
     pub threads: Option<usize>,
     /// The most frames, of as many cameras, that share a coarse pass, at least 2; `None` decides each by itself.

@@ -20,6 +20,7 @@ use crate::capture::Options;
 use crate::cascade::MOST_AT_ONCE;
 use crate::engine::Backend;
 use crate::error::{Error, Kind, Result};
+use crate::model::onnx::Precision;
 use crate::preprocess::MIN_CROP;
 use crate::smoothing::Smoothing;
 
@@ -51,6 +52,7 @@ struct File {
 struct Model {
     path: Key,
     backend: Key,
+    precision: Key,
     threads: Key,
     batch: Key,
     crop: Key,
@@ -181,6 +183,12 @@ impl Source<'_> {
                 Backend::ALL.into_iter().find(|backend| value.as_str() == Some(backend.as_str()))
             })
         })?;
+        let precisions = "\"auto\", \"fp16\" or \"fp32\"";
+        let precision = self.key("model.precision", &raw.precision, precisions, |value| {
+            or_word(value, "auto", |value| {
+                Precision::ALL.into_iter().find(|precision| value.as_str() == Some(precision.as_str()))
+            })
+        })?;
         let threads =
             self.key("model.threads", &raw.threads, "a whole number from 1 to 256, or \"auto\"", |value| {
                 or_word(value, "auto", |value| whole(value, 1..=256).map(|threads| threads as usize))
@@ -194,6 +202,7 @@ impl Source<'_> {
         Ok(ModelSettings {
             path: path.flatten(),
             backend: backend.flatten(),
+            precision: precision.flatten(),
             threads: threads.flatten(),
             batch: batch.flatten(),
             crop: crop.flatten(),

@@ -8,6 +8,7 @@ use toml::Value;
 
 use super::{Auto, LEVELS, Settings, StateFolder};
 use crate::engine::Backend;
+use crate::model::onnx::Precision;
 
 /// Text in quotes, with what TOML wants escaped.
 fn quoted(text: impl fmt::Display) -> String {
@@ -41,6 +42,7 @@ impl fmt::Display for Settings {
         writeln!(f, "[model]")?;
         writeln!(f, "path = {}", or(model.path.as_ref().map(|path| quoted(path.display())), "bundled"))?;
         writeln!(f, "backend = {}", quoted(model.backend.unwrap_or(Backend::Auto).as_str()))?;
+        writeln!(f, "precision = {}", quoted(model.precision.map_or("auto", Precision::as_str)))?;
         writeln!(f, "threads = {}", or(model.threads, "auto"))?;
         writeln!(f, "batch = {}", model.batch.unwrap_or(1))?;
         writeln!(f, "crop = {}", or(model.crop, "model"))?;

@@ -55,6 +55,7 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[model]\n\nbackend = \"gpu\"", 3, "expected \"auto\", \"cpu\" or \"tensorrt\", found \"gpu\""),
         ("[model]\nthreads = 0", 2, "model.threads: expected a whole number from 1 to 256, or \"auto\", found 0"),
         ("[model]\nthreads = 2.5", 2, "found 2.5"),
+        ("[model]\nprecision = \"f16\"", 2, "model.precision: expected \"auto\", \"fp16\" or \"fp32\", found \"f16\""),
         ("[model]\nbatch = 9", 2, "model.batch: expected a whole number from 1 to 8, found 9"),
         ("[model]\ncrop = 1.1", 2, "model.crop"),
         (
@@ -229,6 +230,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
                     threads,
                     batch: threads.map(|threads| 2 + threads % 7),
                     crop,
+                    precision: [None, Some(Precision::Fp16), Some(Precision::Fp32)][level % 3],
                     ..ModelSettings::default()
                 },
                 gate: GateSettings {

@@ -10,6 +10,7 @@ pub use select::{Backend, Options, open_on};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
+use crate::model::onnx::Precision;
 use crate::model::{Geometry, Macs, Model};
 
 /// The most threads that `--threads` takes.
@@ -131,12 +132,24 @@ pub fn default_threads() -> usize {
 /// # Errors
 /// [`Kind::Usage`] for a thread count out of 1 ..= 256; [`Kind::Model`] when a tensor does not fit the geometry.
 pub fn open(model: Model, threads: Option<usize>) -> Result<Box<dyn Engine>> {
+    open_in(model, threads, Precision::Fp32)
+}
+
+/// The same, multiplying in `precision`.
+///
+/// # Errors
+/// As [`open`]; with [`Precision::Fp16`] also [`Kind::Usage`] on a processor without 16-bit arithmetic and [`Kind::Model`] where a weight
+/// does not fit 16 bits.
+pub fn open_in(model: Model, threads: Option<usize>, precision: Precision) -> Result<Box<dyn Engine>> {
     let threads = threads.unwrap_or_else(default_threads);
     if !(1..=MOST_THREADS).contains(&threads) {
         let message = format!("--threads {threads}: expected 1 to {MOST_THREADS}");
         return Err(Error::new(Kind::Usage, message));
     }
-    Ok(Box::new(cpu::CpuEngine::new(model, threads)?))
+    Ok(Box::new(match precision {
+        Precision::Fp16 => cpu::CpuEngine::new_half(model, threads)?,
+        Precision::Fp32 => cpu::CpuEngine::new(model, threads)?,
+    }))
 }
 
 /// Checks that `image` is `[3, side, side]`.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::attention::{self, HeadTask};
 use super::kernels::Kernels;
-use super::memory::{Block, Matrix, View, ViewMut};
+use super::memory::{Block, Buffer, Matrix, View, ViewMut};
 use super::pool::Pool;
 
 /// Runs operations.
@@ -16,6 +16,8 @@ pub struct Exec {
     pub kernels: &'static Kernels,
     /// A row of scratch memory a thread.
     scratch: Matrix,
+    /// The 16-bit products' activations: see [`Exec::halves`].
+    halves: Buffer,
     /// Multiply-accumulates of the products run so far, padding included: what `cost.rs` is tested against.
     #[cfg(test)]
     pub macs: usize,
@@ -67,9 +69,18 @@ impl Exec {
             pool,
             kernels,
             scratch,
+            halves: Buffer::new(0),
             #[cfg(test)]
             macs: 0,
         }
+    }
+
+    /// Room for `n` 16-bit floats, two in a float. Allocated by the first pass that needs so many.
+    pub fn halves(&mut self, n: usize) -> &mut [f32] {
+        if self.halves.len() < n.div_ceil(2) {
+            self.halves = Buffer::new(n.div_ceil(2));
+        }
+        &mut self.halves
     }
 
     /// Calls `job(i, row i)` for every row of `out`, in parallel.
@@ -154,6 +165,6 @@ impl Exec {
 }
 
 /// The `part`-th of `parts` nearly equal shares of `0..n`.
-fn share(n: usize, part: usize, parts: usize) -> Range<usize> {
+pub fn share(n: usize, part: usize, parts: usize) -> Range<usize> {
     n * part / parts..n * (part + 1) / parts
 }

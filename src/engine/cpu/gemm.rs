@@ -65,9 +65,8 @@ const UNROLL: usize = 8;
 pub unsafe fn panel<S: Simd, const NV: usize, const MAX: usize>(task: &PanelTask) {
     let tiles = task.rows.div_ceil(MAX).max(1);
     let (height, higher) = (task.rows / tiles, task.rows % tiles);
-    let steps = (tiles * task.blocks * (task.depth / UNROLL)).max(1);
-    let mut ahead = Ahead { at: task.next, lines: task.next_len.div_ceil(LINE), per_step: 0 };
-    ahead.per_step = ahead.lines.div_ceil(steps);
+    let steps = tiles * task.blocks * (task.depth / UNROLL);
+    let mut ahead = Ahead::new(task.next, task.next_len, steps);
     for block in 0..task.blocks {
         let mut row = 0;
         for tile in 0..tiles {
@@ -80,15 +79,23 @@ pub unsafe fn panel<S: Simd, const NV: usize, const MAX: usize>(task: &PanelTask
 }
 
 /// Cache lines still to be prefetched.
-struct Ahead {
+pub struct Ahead {
     at: *const f32,
     lines: usize,
     per_step: usize,
 }
 
 impl Ahead {
+    /// `len` floats from `next` on, spread over `steps` calls of [`Ahead::step`].
     #[inline(always)]
-    fn step(&mut self) {
+    pub fn new(next: *const f32, len: usize, steps: usize) -> Self {
+        let lines = len.div_ceil(LINE);
+        Self { at: next, lines, per_step: lines.div_ceil(steps.max(1)) }
+    }
+
+    /// Asks for the next few.
+    #[inline(always)]
+    pub fn step(&mut self) {
         for _ in 0..self.per_step.min(self.lines) {
             prefetch(self.at);
             self.at = self.at.wrapping_add(LINE);
@@ -191,8 +198,11 @@ unsafe fn tile<S: Simd, const NV: usize, const ROWS: usize>(
 }
 
 /// Applies `activation` to `rows` rows of `width` floats, which the tile has just written.
+///
+/// # Safety
+/// As [`Simd`]; `out` is valid for the rows, `stride` apart.
 #[inline(always)]
-unsafe fn activate<S: Simd>(activation: Activation, out: *mut f32, stride: usize, rows: usize, width: usize) {
+pub unsafe fn activate<S: Simd>(activation: Activation, out: *mut f32, stride: usize, rows: usize, width: usize) {
     if activation == Activation::None {
         return;
     }

@@ -1,8 +1,11 @@
-//! Linear layers: weights packed once at load, and the parallel product with them.
+//! Linear layers: weights packed once at load, in 32 or 16 bits, and the parallel product with them.
 
 use std::ops::Range;
 
-use super::exec::{Exec, Shared};
+use half::f16;
+
+use super::exec::{Exec, Shared, share};
+use super::fp16::{HalfKernels, HalfTask, STEPS};
 use super::gemm::{self, Activation, PanelTask};
 use super::kernels::{Kernels, Tile, WIDEST_PANEL};
 use super::memory::{Arena, Block, View, ViewMut};
@@ -25,12 +28,31 @@ impl Part<'_> {
 }
 
 /// `y = x · Wᵀ + b` with constant W, in panels. Each part's columns are padded to a multiple of [`WIDEST_PANEL`].
-pub struct Linear {
+pub enum Linear {
+    /// Computed in 32-bit floats.
+    Single(Packed),
+    /// Products in 16-bit floats, everything else in 32.
+    Half(PackedHalf),
+}
+
+/// A layer in panels of 32-bit floats, for [`gemm::panel`].
+pub struct Packed {
     panels: Block,
     bias: Block,
     depth: usize,
     blocks: usize,
     tile: &'static Tile,
+    columns: usize,
+}
+
+/// A layer in panels of 16-bit floats, for [`super::fp16::panel`].
+pub struct PackedHalf {
+    /// Two weights in the bits of a float.
+    panels: Block,
+    bias: Block,
+    /// Inputs; the panels are [`PackedHalf::depth`] deep.
+    k: usize,
+    kernels: &'static HalfKernels,
     columns: usize,
 }
 
@@ -68,6 +90,24 @@ impl Epilogue {
 }
 
 impl Linear {
+    /// Output columns, padding included.
+    pub fn columns(&self) -> usize {
+        match self {
+            Linear::Single(w) => w.columns,
+            Linear::Half(w) => w.columns,
+        }
+    }
+
+    /// The panel that `thread` of so many will probably take first.
+    fn first_panel(&self, thread: usize, threads: usize) -> &[f32] {
+        match self {
+            Linear::Single(w) => w.panel(w.columns / w.tile.panel_width * thread / threads),
+            Linear::Half(w) => w.panel(w.columns / w.kernels.panel_width * thread / threads),
+        }
+    }
+}
+
+impl Packed {
     /// Packs `parts` (each `[n, k]`) side by side for `kernels`.
     pub fn new(arena: &mut Arena, kernels: &Kernels, k: usize, parts: &[Part<'_>]) -> Self {
         let tile = tile_for(kernels, k, parts);
@@ -90,22 +130,7 @@ impl Linear {
                 rest = after;
             }
         });
-        let bias = arena.store(columns, |bias| {
-            let mut at = 0;
-            for part in parts {
-                if let Some(values) = part.bias {
-                    bias[at..at + values.len()].copy_from_slice(values);
-                    scale(&mut bias[at..at + values.len()], part.scale);
-                }
-                at += padded(part);
-            }
-        });
-        Self { panels, bias, depth: k / blocks, blocks, tile, columns }
-    }
-
-    /// Output columns, padding included.
-    pub fn columns(&self) -> usize {
-        self.columns
+        Self { panels, bias: pack_bias(arena, k, parts), depth: k / blocks, blocks, tile, columns }
     }
 
     /// The whole depth.
@@ -116,7 +141,7 @@ impl Linear {
     /// The work of panel `p` on `input`, written to `out` (the first row, at the first column of the *layer*).
     ///
     /// # Safety
-    /// `out` has `input.rows` rows of [`Linear::columns`] floats, `out_stride` apart.
+    /// `out` has `input.rows` rows of `columns` floats, `out_stride` apart.
     unsafe fn task(&self, p: usize, input: Operand<'_>, out: *mut f32, out_stride: usize, how: Epilogue) -> PanelTask {
         let last = (input.rows.max(1) - 1) * input.stride + (self.blocks - 1) * input.block + self.depth;
         assert!(
@@ -153,6 +178,70 @@ impl Linear {
     }
 }
 
+impl PackedHalf {
+    /// Packs `parts` (each `[n, k]`) side by side for `kernels`.
+    ///
+    /// # Errors
+    /// The first weight, as it would have been packed, that 16 bits do not hold.
+    pub fn new(arena: &mut Arena, kernels: &'static HalfKernels, k: usize, parts: &[Part<'_>]) -> Result<Self, f32> {
+        let (width, depth) = (kernels.panel_width, k.next_multiple_of(STEPS));
+        let columns = parts.iter().map(|part| part.columns(k)).sum();
+        let mut unfit = None;
+        let panels = arena.store(depth * columns / 2, |mut rest| {
+            let mut single = Vec::new();
+            for part in parts {
+                single.clear();
+                single.resize(k * part.columns(k), 0.0);
+                gemm::pack(part.weight, part.weight.len() / k, k, width, &mut single);
+                scale(&mut single, part.scale);
+                unfit = unfit.or_else(|| single.iter().copied().find(|&w| !f16::from_f32(w).is_finite()));
+                let (panels, after) = rest.split_at_mut(depth * part.columns(k) / 2);
+                // The steps from `k` to `depth` stay zero.
+                let pairs = single.chunks_exact(k * width).zip(panels.chunks_exact_mut(depth * width / 2));
+                for (single, halves) in pairs {
+                    single.chunks_exact(2).zip(halves).for_each(|(pair, out)| *out = two_in_one([pair[0], pair[1]]));
+                }
+                rest = after;
+            }
+        });
+        match unfit {
+            Some(weight) => Err(weight),
+            None => Ok(Self { panels, bias: pack_bias(arena, k, parts), k, kernels, columns }),
+        }
+    }
+
+    /// The inputs, and zeros to whole registers.
+    fn depth(&self) -> usize {
+        self.k.next_multiple_of(STEPS)
+    }
+
+    fn panel(&self, p: usize) -> &[f32] {
+        let len = self.depth() * self.kernels.panel_width / 2;
+        &self.panels[p * len..][..len]
+    }
+}
+
+/// Two floats, rounded to 16 bits, in the bits of one, in the order of memory.
+fn two_in_one(pair: [f32; 2]) -> f32 {
+    let [[a, b], [c, d]] = pair.map(|x| f16::from_f32(x).to_ne_bytes());
+    f32::from_ne_bytes([a, b, c, d])
+}
+
+/// The biases of `parts`, each scaled as its weights; zero where there is none.
+fn pack_bias(arena: &mut Arena, k: usize, parts: &[Part<'_>]) -> Block {
+    let columns = parts.iter().map(|part| part.columns(k)).sum();
+    arena.store(columns, |bias| {
+        let mut at = 0;
+        for part in parts {
+            if let Some(values) = part.bias {
+                bias[at..at + values.len()].copy_from_slice(values);
+                scale(&mut bias[at..at + values.len()], part.scale);
+            }
+            at += part.columns(k);
+        }
+    })
+}
+
 fn tile_for(kernels: &Kernels, k: usize, parts: &[Part<'_>]) -> &'static Tile {
     kernels.tile(parts.iter().map(|part| part.columns(k)))
 }
@@ -171,13 +260,28 @@ fn depth_blocks(k: usize, preferred: usize) -> usize {
 impl Exec {
     /// `out = epilogue(input · w)`, panels in parallel. `next` is the layer after this one: its weights are prefetched.
     pub fn linear(&mut self, w: &Linear, input: View<'_>, out: ViewMut<'_>, how: Epilogue, next: Option<&Linear>) {
-        self.linear_columns(w, 0..w.columns, input, out, how, next);
+        self.linear_columns(w, 0..w.columns(), input, out, how, next);
     }
 
     /// The same for the columns of one or more parts of the layer; the others are left as they are.
     pub fn linear_columns(
         &mut self,
         w: &Linear,
+        columns: Range<usize>,
+        input: View<'_>,
+        out: ViewMut<'_>,
+        how: Epilogue,
+        next: Option<&Linear>,
+    ) {
+        match w {
+            Linear::Single(w) => self.single(w, columns, input, out, how, next),
+            Linear::Half(w) => self.half(w, columns, input, out, how, next),
+        }
+    }
+
+    fn single(
+        &mut self,
+        w: &Packed,
         columns: Range<usize>,
         input: View<'_>,
         out: ViewMut<'_>,
@@ -197,7 +301,7 @@ impl Exec {
             let mut task = unsafe { w.task(panels.start + item.index, operand, out.get(), out_stride, how) };
             let ahead = match (item.next, next) {
                 (Some(p), _) => Some(w.panel(panels.start + p)),
-                (None, Some(next)) => Some(next.panel(next.columns / next.tile.panel_width * item.thread / threads)),
+                (None, Some(next)) => Some(next.first_panel(item.thread, threads)),
                 (None, None) => None,
             };
             if let Some(ahead) = ahead {
@@ -208,9 +312,72 @@ impl Exec {
         });
     }
 
+    /// The same with products in 16 bits: all rows are rounded first, once for all panels.
+    fn half(
+        &mut self,
+        w: &PackedHalf,
+        columns: Range<usize>,
+        input: View<'_>,
+        out: ViewMut<'_>,
+        how: Epilogue,
+        next: Option<&Linear>,
+    ) {
+        let rows = out.data.len() / out.stride;
+        assert!(columns.end <= w.columns.min(out.stride), "linear layer out of bounds");
+        #[cfg(test)]
+        (self.macs += rows * w.k * columns.len());
+        let (depth, width) = (w.depth(), w.kernels.panel_width);
+        let a = self.rounded(w, input, rows);
+        let panels = columns.start / width..columns.end / width;
+        let (threads, kernel) = (self.pool.threads(), w.kernels.panel);
+        let (out, out_stride) = (Shared(out.data.as_mut_ptr()), out.stride);
+        self.pool.run(panels.len(), |item| {
+            let p = panels.start + item.index;
+            let ahead = match (item.next, next) {
+                (Some(p), _) => w.panel(panels.start + p),
+                (None, Some(next)) => next.first_panel(item.thread, threads),
+                (None, None) => &[],
+            };
+            // SAFETY: `out` holds `rows` rows, each at least `columns.end` wide, `a` as many of `depth`; each item writes its own columns;
+            // the CPU has the kernel's set.
+            unsafe {
+                kernel(&HalfTask {
+                    a: a.get().cast(),
+                    a_stride: depth,
+                    rows,
+                    b: w.panel(p).as_ptr().cast(),
+                    depth,
+                    bias: w.bias[p * width..][..width].as_ptr(),
+                    out: out.get().add(p * width),
+                    out_stride,
+                    accumulate: how.accumulate,
+                    activation: how.activation,
+                    next: ahead.as_ptr(),
+                    next_len: ahead.len(),
+                });
+            }
+        });
+    }
+
+    /// `rows` rows of `input` in 16 bits, each as deep as the panels of `w`.
+    fn rounded(&mut self, w: &PackedHalf, input: View<'_>, rows: usize) -> Shared {
+        assert!(w.k <= input.stride && rows * input.stride <= input.data.len(), "linear layer out of bounds");
+        let (depth, round) = (w.depth(), w.kernels.round);
+        let halves = Shared(self.halves(rows * depth).as_mut_ptr());
+        let groups = (4 * self.pool.threads()).min(rows);
+        self.pool.run(groups, |item| {
+            for i in share(rows, item.index, groups) {
+                // SAFETY: the input's row holds at least `k` floats; row `i` of the output lies inside `halves` and belongs to this item
+                // alone; the CPU has the kernel's set.
+                unsafe { round(input.row(i).as_ptr(), w.k, halves.get().cast::<f16>().add(i * depth), depth) };
+            }
+        });
+        halves
+    }
+
     /// A convolution over an image in rows of pixels, `[height, width, channels]`, as products over overlapping windows: output row
     /// `y` of `out_rows` reads the rows of `image` from `y · step` on, and is written to `out` at `y · out_step + out_start`.
-    pub fn convolution(&mut self, w: &Linear, image: &ImageRows<'_>, out: &mut [f32], target: &ImageTarget) {
+    pub fn convolution(&mut self, w: &Packed, image: &ImageRows<'_>, out: &mut [f32], target: &ImageTarget) {
         let end = (target.rows.max(1) - 1) * target.row_stride + target.start + image.windows * target.stride;
         assert!(end <= out.len() + (target.stride - w.columns), "convolution out of bounds");
         #[cfg(test)]

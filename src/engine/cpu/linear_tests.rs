@@ -33,7 +33,7 @@ fn every_kernel_equals_rten_gemm_at_the_model_s_shapes_and_at_awkward_ones() {
             for (how, part_scale) in [(Epilogue::STORE, 1.0), (Epilogue::ADD, 0.5), (Epilogue::RELU, 1.0)] {
                 let mut exec = Exec::new(Pool::new(2).unwrap(), kernels, 1, 1);
                 let part = Part { weight: &w, bias: Some(&bias), scale: part_scale };
-                let layer = Linear::new(&mut Arena::default(), kernels, k, &[part]);
+                let layer = Linear::Single(Packed::new(&mut Arena::default(), kernels, k, &[part]));
                 let mut out = Matrix::new(m, layer.columns());
                 let old = noise.vec(m * n);
                 (0..m).for_each(|i| out.row_mut(i)[..n].copy_from_slice(&old[i * n..][..n]));

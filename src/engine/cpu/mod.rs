@@ -1,12 +1,15 @@
-//! The embedded CPU engine: both stages in f32 at batch 1.
+//! The embedded CPU engine: both stages in f32, or with the linear layers' products in 16 bits.
 //!
-//! Where to look: tile, depth blocks and epilogue in `gemm.rs`, packing of layers in `linear.rs`, one head's attention in
+//! Where to look: tile, depth blocks and epilogue in `gemm.rs` (16-bit products: `fp16.rs`), packing of layers in `linear.rs`, one head's attention in
 //! `attention.rs`, the registers of each instruction set in `simd.rs`, which set has which tile in `kernels.rs`, the schedule in
 //! `pool.rs`, and the model itself in `stages.rs`.
 
 mod attention;
 mod cost;
 mod exec;
+// Without an instruction set for it only the tests' emulation makes use of the tile.
+#[cfg_attr(not(any(test, target_arch = "aarch64")), allow(dead_code))]
+mod fp16;
 mod gemm;
 mod kernels;
 mod linear;

@@ -5,7 +5,7 @@ use super::exec::Exec;
 use super::simd::Simd;
 
 /// Repetitions of the `CHAINS` steps in one round: the loop's counter and jump vanish beside them.
-const UNROLL: usize = 4;
+pub const UNROLL: usize = 4;
 
 /// The most chains and lanes of any set.
 const MOST_CHAINS: usize = 24;
@@ -78,9 +78,9 @@ pub unsafe fn chains<S: Simd, const CHAINS: usize, const THROUGH_SUM: bool>(roun
 }
 
 impl Exec {
-    /// Runs `rounds` rounds on each thread; gives the floating-point operations of all.
-    pub fn peak_flops(&mut self, rounds: u64) -> u64 {
-        let Peak { run, flops } = self.kernels.peak;
+    /// Runs `rounds` rounds of `peak`, whose set the CPU has, on each thread; gives the floating-point operations of all.
+    pub fn peak_flops(&mut self, peak: &Peak, rounds: u64) -> u64 {
+        let &Peak { run, flops } = peak;
         let threads = self.pool.threads();
         self.pool.run(threads, |_| {
             // SAFETY: the CPU has the kernels' set.

@@ -126,7 +126,7 @@ macro_rules! register {
     }) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub struct $name($reg);
+        pub struct $name(pub(in super::super) $reg);
 
         // SAFETY: each method is one intrinsic (or a few) of the set, called under the trait's contract.
         #[allow(clippy::undocumented_unsafe_blocks)] // the contract is the trait's, the same for each line

@@ -2,8 +2,11 @@
 //! the result: in DeiT's last block only the rows that somebody reads, patches and reused features only for informative cells.
 //! Each step is taken for several images at once: the weights then pass through the caches once for all of them.
 
+use half::f16;
+
 use super::cost;
 use super::exec::Exec;
+use super::fp16::{self, HalfKernels, SUM};
 use super::kernels::{Kernels, WIDEST_PANEL};
 use super::linear::Epilogue;
 use super::memory::{Matrix, View};
@@ -14,6 +17,7 @@ use crate::engine::{Engine, FineFrame, check_choice, check_image};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Choice, CoarseOutput};
 use crate::gather::fine_patches;
+use crate::model::onnx::Precision;
 use crate::model::{AUX_HEAD_WEIGHT, Family, Geometry, LVVIT_COARSE_DIVISOR, Macs, Model};
 
 /// The most images of one pass. More gain nothing: at 8 times 50 rows the arithmetic hides the loads of the weights.
@@ -28,6 +32,8 @@ pub struct CpuEngine {
     weights: Weights,
     trunk: Trunk,
     memory: Memory,
+    /// What computes the large layers' products, where that is not 32-bit floats.
+    half: Option<&'static HalfKernels>,
     /// The static baseline's, once it has been asked for.
     full: Option<Stage>,
     /// Patches to embed, image after image, in row order.
@@ -79,25 +85,61 @@ impl CpuEngine {
     /// # Errors
     /// When a tensor is missing or has the wrong size, or the system refuses a thread.
     pub fn new(model: Model, threads: usize) -> Result<Self> {
-        Self::with_kernels(model, threads, super::kernels::supported()[0])
+        Self::with_kernels(model, threads, super::kernels::supported()[0], None)
     }
 
-    /// The same for a given instruction set, which the CPU must have.
-    pub(super) fn with_kernels(model: Model, threads: usize, kernels: &'static Kernels) -> Result<Self> {
+    /// The same with the products of the blocks' layers, the reuse block's and the projection of patches in 16-bit floats: see `fp16.rs`.
+    /// Everything between them stays in 32 bits.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] on a CPU without 16-bit arithmetic; [`Kind::Model`] also where a weight does not fit 16 bits.
+    pub fn new_half(model: Model, threads: usize) -> Result<Self> {
+        let kernels = super::kernels::supported()[0];
+        let Some(half) = fp16::supported() else {
+            let message = format!(
+                "precision fp16: expected a processor that computes in 16-bit floats (aarch64 with FEAT_FP16, such as those of Jetson Xavier and                  Orin), found {} with {} only: leave --precision (or model.precision) at fp32",
+                std::env::consts::ARCH,
+                kernels.name
+            );
+            return Err(Error::new(Kind::Usage, message));
+        };
+        Self::with_kernels(model, threads, kernels, Some(half))
+    }
+
+    /// The same for given instruction sets, which the CPU must have.
+    pub(super) fn with_kernels(
+        model: Model,
+        threads: usize,
+        kernels: &'static Kernels,
+        half: Option<&'static HalfKernels>,
+    ) -> Result<Self> {
         let geometry = model.geometry;
-        let weights = Weights::new(model.tensors, &geometry, kernels)?;
+        let weights = Weights::new(model.tensors, &geometry, kernels, half)?;
         let pool = Pool::new(threads);
         let pool = pool.map_err(|e| Error::caused(Kind::Engine, format!("cannot start {threads} threads"), e))?;
         let exec = Exec::new(pool, kernels, geometry.full_tokens(), geometry.head_dim());
         Ok(Self {
             trunk: Trunk::new(exec, &geometry),
             memory: Memory::new(&geometry, &weights, 1),
+            half,
             full: None,
             patches: Vec::with_capacity(4 * geometry.cells()),
             ready: 0,
             geometry,
             weights,
         })
+    }
+
+    /// That no 16-bit number left its range on the way to `logits`: infinities and what follows from them reach every logit.
+    fn check_range(&self, logits: &[f32]) -> Result<()> {
+        if self.half.is_none() || logits.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        let message = format!(
+            "an activation or a sum left the range of 16-bit floats, ±{}: run this model with --precision fp32",
+            f16::MAX
+        );
+        Err(Error::new(Kind::Engine, message))
     }
 
     /// Multiply-accumulates since the last call.
@@ -205,6 +247,10 @@ impl CpuEngine {
             false => stage.normed.rows(at * tokens + 1..(at + 1) * tokens),
         };
         self.trunk.exec.linear(head, features, aux.rows_mut(0..patches), Epilogue::STORE, None);
+        if self.half.is_some() && !aux.rows(0..patches).data.iter().all(|x| x.is_finite()) {
+            // The largest of a class would pass over what is no number; `check_range` must see it.
+            return logits.fill(f32::NAN);
+        }
         add_largest(logits, aux.rows(0..patches));
         if coarse {
             logits.iter_mut().for_each(|x| *x /= LVVIT_COARSE_DIVISOR);
@@ -302,6 +348,7 @@ impl Engine for CpuEngine {
             output.class_attention.clear();
             output.class_attention.extend_from_slice(&self.trunk.class_attention[at][1..]);
         }
+        outputs.iter().try_for_each(|output| self.check_range(&output.logits))?;
         self.ready = n;
         Ok(())
     }
@@ -318,7 +365,7 @@ impl Engine for CpuEngine {
         for (frames, logits) in frames.chunks(FINE_IMAGES).zip(logits.chunks_mut(FINE_IMAGES)) {
             self.fine_pass(frames, logits);
         }
-        Ok(())
+        logits.iter().try_for_each(|logits| self.check_range(logits))
     }
 
     fn full(&mut self, image: &[f32], logits: &mut Vec<f32>) -> Result<()> {
@@ -338,7 +385,7 @@ impl Engine for CpuEngine {
         self.trunk.embed(&self.weights, self.geometry.patch, &mut self.memory.fine, 0, image, &self.patches);
         self.fine_logits(std::slice::from_mut(logits));
         self.full = Some(std::mem::replace(&mut self.memory.fine, fine));
-        Ok(())
+        self.check_range(logits)
     }
 
     fn executed_macs(&self) -> Macs {
@@ -346,16 +393,29 @@ impl Engine for CpuEngine {
     }
 
     fn peak_flops(&mut self, rounds: u64) -> Option<u64> {
-        Some(self.trunk.exec.peak_flops(rounds))
+        let peak = self.half.map_or(&self.trunk.exec.kernels.peak, |half| &half.peak);
+        Some(self.trunk.exec.peak_flops(peak, rounds))
+    }
+
+    fn precision(&self) -> &'static str {
+        self.half.map_or(Precision::Fp32, |_| Precision::Fp16).as_str()
     }
 
     fn describe(&self) -> String {
-        format!("CPU, {}, {} threads, f32", self.trunk.exec.kernels.name, self.trunk.exec.pool.threads())
+        let (name, threads) = (self.trunk.exec.kernels.name, self.trunk.exec.pool.threads());
+        match self.half {
+            None => format!("CPU, {name}, {threads} threads, f32"),
+            Some(half) => format!("CPU, {name}, {threads} threads, products in f16 ({}), else f32", half.name),
+        }
     }
 
     // The number of threads changes who computes what, not the order of any sum.
     fn identity(&self) -> String {
-        format!("cpu f32 {}", self.trunk.exec.kernels.name)
+        let name = self.trunk.exec.kernels.name;
+        match self.half {
+            None => format!("cpu f32 {name}"),
+            Some(half) => format!("cpu f16 in sums of {SUM} {}, f32 {name}", half.name),
+        }
     }
 }
 

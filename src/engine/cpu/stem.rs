@@ -5,7 +5,7 @@
 
 use super::exec::Exec;
 use super::kernels::WIDEST_PANEL;
-use super::linear::{ImageRows, ImageTarget, Linear, Part};
+use super::linear::{ImageRows, ImageTarget, Linear, Packed, Part};
 use super::memory::{Buffer, ViewMut};
 use super::weights::Packer;
 use crate::error::Result;
@@ -18,7 +18,7 @@ const NEXT: usize = 3;
 
 /// The stem's weights.
 pub struct Stem {
-    convolutions: [Linear; 3],
+    convolutions: [Packed; 3],
     /// The last convolution: `[C, (P/2)²·channels]`, a product over patches.
     pub proj: Linear,
     /// Channels inside, padded.
@@ -52,7 +52,7 @@ impl Stem {
         let bias = packer.take("patch_embed.proj.bias", width)?;
         let weight = channels_last(&weight.data, stem, padded(stem), half);
         let part = Part { weight: &weight, bias: Some(&bias.data), scale: 1.0 };
-        let proj = Linear::new(&mut packer.arena, packer.kernels, half * half * padded(stem), &[part]);
+        let proj = packer.layer("patch_embed.proj", half * half * padded(stem), &[part])?;
         Ok(Self { convolutions, proj, channels: padded(stem) })
     }
 
@@ -119,7 +119,7 @@ fn convolution(
     channels: usize,
     padded: usize,
     window: usize,
-) -> Result<Linear> {
+) -> Result<Packed> {
     let weight = packer.take(&format!("patch_embed.conv{i}.weight"), out * channels * window * window)?.data;
     let mut statistics = |name: &str| packer.take(&format!("patch_embed.bn{i}.{name}"), out).map(|t| t.data);
     let (gamma, beta) = (statistics("weight")?, statistics("bias")?);
@@ -127,7 +127,7 @@ fn convolution(
     let (weight, bias) = batch_norm::fold(&weight, [&gamma, &beta, &mean, &variance]);
     let weight = channels_last(&weight, channels, padded, window);
     let part = Part { weight: &weight, bias: Some(&bias), scale: 1.0 };
-    Ok(Linear::in_blocks(&mut packer.arena, packer.kernels, window * window * padded, window, &[part]))
+    Ok(Packed::in_blocks(&mut packer.arena, packer.kernels, window * window * padded, window, &[part]))
 }
 
 /// `[n, channels, window, window]` to `[n, window, window, padded]`.

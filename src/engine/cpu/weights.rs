@@ -1,8 +1,11 @@
 //! A model's tensors, turned once into what the stages read: packed layers in the order of execution.
 
+use half::f16;
+
 use super::exec::Norm;
+use super::fp16::HalfKernels;
 use super::kernels::{Kernels, WIDEST_PANEL};
-use super::linear::{Linear, Part};
+use super::linear::{Linear, Packed, PackedHalf, Part};
 use super::memory::{Arena, Block, Matrix};
 use super::stem::Stem;
 use crate::error::{Error, Kind, Result};
@@ -59,15 +62,23 @@ pub struct Packer<'a> {
     pub arena: Arena,
     /// For which kernels.
     pub kernels: &'a Kernels,
+    /// What computes the products of the large layers, where not `kernels`.
+    half: Option<&'static HalfKernels>,
 }
 
 impl Weights {
-    /// Packs `tensors` for `kernels`.
+    /// Packs `tensors` for `kernels`; with `half` the layers of the blocks, of the reuse block and the projection of patches for that. The
+    /// heads stay in 32 bits: they decide the answer and cost next to nothing.
     ///
     /// # Errors
-    /// [`Kind::Model`] when a tensor is missing or has another size than the geometry asks for.
-    pub fn new(tensors: Tensors, geometry: &Geometry, kernels: &Kernels) -> Result<Self> {
-        let mut packer = Packer { tensors, arena: Arena::default(), kernels };
+    /// [`Kind::Model`] when a tensor is missing or has another size than the geometry asks for, or does not fit 16 bits where it must.
+    pub fn new(
+        tensors: Tensors,
+        geometry: &Geometry,
+        kernels: &Kernels,
+        half: Option<&'static HalfKernels>,
+    ) -> Result<Self> {
+        let mut packer = Packer { tensors, arena: Arena::default(), kernels, half };
         let p = &mut packer;
         let &Geometry { family, width, hidden, classes, .. } = geometry;
         let eps = family.layer_norm_eps();
@@ -82,10 +93,10 @@ impl Weights {
         ];
         let blocks = (0..geometry.depth).map(|i| p.transformer_block(i, geometry)).collect::<Result<_>>()?;
         let norm = p.norm("norm", width, eps)?;
-        let head = p.linear("head", width, classes, 1.0)?;
+        let head = p.head("head", width, classes)?;
         let aux_head = match family {
             Family::Deit => None,
-            Family::Lvvit => Some(p.linear("aux_head", width, classes, 1.0)?),
+            Family::Lvvit => Some(p.head("aux_head", width, classes)?),
         };
         let reuse = (
             p.norm("reuse_block.0", width, eps)?,
@@ -133,8 +144,32 @@ impl Packer<'_> {
     fn linear(&mut self, name: &str, k: usize, n: usize, scale: f32) -> Result<Linear> {
         let weight = self.take(&format!("{name}.weight"), n * k)?;
         let bias = self.take(&format!("{name}.bias"), n)?;
-        let part = Part { weight: &weight.data, bias: Some(&bias.data), scale };
-        Ok(Linear::new(&mut self.arena, self.kernels, k, &[part]))
+        self.layer(name, k, &[Part { weight: &weight.data, bias: Some(&bias.data), scale }])
+    }
+
+    /// The layer `name` of `k` inputs, in the precision of the large layers.
+    ///
+    /// # Errors
+    /// [`Kind::Model`] when a weight does not fit 16 bits where it must.
+    pub fn layer(&mut self, name: &str, k: usize, parts: &[Part<'_>]) -> Result<Linear> {
+        let Some(half) = self.half else {
+            return Ok(Linear::Single(Packed::new(&mut self.arena, self.kernels, k, parts)));
+        };
+        let packed = PackedHalf::new(&mut self.arena, half, k, parts).map_err(|weight| {
+            let message = format!(
+                "tensor {name}.weight: the value {weight} (with what is folded in) does not fit FP16, which ends at {}: run with --precision fp32",
+                f16::MAX
+            );
+            Error::new(Kind::Model, message)
+        })?;
+        Ok(Linear::Half(packed))
+    }
+
+    fn head(&mut self, name: &str, k: usize, n: usize) -> Result<Linear> {
+        let weight = self.take(&format!("{name}.weight"), n * k)?;
+        let bias = self.take(&format!("{name}.bias"), n)?;
+        let part = Part { weight: &weight.data, bias: Some(&bias.data), scale: 1.0 };
+        Ok(Linear::Single(Packed::new(&mut self.arena, self.kernels, k, &[part])))
     }
 
     fn transformer_block(&mut self, i: usize, geometry: &Geometry) -> Result<BlockWeights> {
@@ -166,6 +201,6 @@ impl Packer<'_> {
             bias: bias.as_ref().map(|b| &b.data[third * width..][..width]),
             scale: if third == 0 { scale } else { 1.0 },
         };
-        Ok(Linear::new(&mut self.arena, self.kernels, width, &[part(0), part(1), part(2)]))
+        self.layer(name, width, &[part(0), part(1), part(2)])
     }
 }

@@ -59,7 +59,7 @@ pub const STATIC_LOGITS: &str = "static_logits";
 /// The most pictures at a time that a graph is made for.
 pub const MAX_BATCH: usize = 256;
 
-/// How a graph stores its weights and what lies between its layers.
+/// How a graph stores its weights and what lies between its layers, and in what an engine multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 16-bit floats, with islands of 32-bit ones where 16 would lose too much.
@@ -69,6 +69,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Both of them.
+    pub const ALL: [Precision; 2] = [Precision::Fp16, Precision::Fp32];
+
     /// `"fp16"` or `"fp32"`: the word on the command line and in keys.
     pub fn as_str(self) -> &'static str {
         match self {
