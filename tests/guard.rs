@@ -4,11 +4,19 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use assert_cmd::Command;
 use cfvit::calibrate::audit;
 use cfvit::gate;
 use serde_json::Value;
+
+/// These tests measure what frames cost, so one must not take the other's cores away: each holds this while it runs.
+static CORES: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -113,6 +121,7 @@ fn configuration(folder: &Path, source: &Path, gate: &str, slot_s: f64) -> PathB
 #[test]
 fn an_alarm_comes_when_the_pictures_change_and_only_then() {
     let Some(photographs) = photographs() else { return };
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("eta.toml");
     let calibrate =
@@ -271,12 +280,14 @@ fn audit_ms(log: &str) -> f64 {
 #[test]
 fn a_budget_between_the_stages_is_kept_on_pictures() {
     let Some(photographs) = photographs() else { return };
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("shuffled");
     shuffled(&walk(&photographs), &source, 3);
     let is_kept = || {
         let [none, all] = costs(folder.path(), &source);
-        let budget = none + 0.4 * (all - none);
+        // Far from what the default threshold refines, a third.
+        let budget = none + 0.7 * (all - none);
         // Seven windows of 5 s; the first three, and some of the fourth, are not looked at.
         let frames = (35e3 / budget) as usize;
         let gate = format!("budget = \"{budget} ms\"");
@@ -291,13 +302,15 @@ fn a_budget_between_the_stages_is_kept_on_pictures() {
         .unwrap();
         (kept / budget - 1.0).abs() < 0.05
     };
-    // A machine that changes its pace within a window takes the budget with it: such a run says nothing, so there may be others.
-    assert!((0..4).any(|_| is_kept()), "never within 5 %");
+    // A machine shared with others may change its pace by a quarter within seconds (seen), faster than the share may follow: such a run says
+    // nothing, so there may be others. A controller that does nothing misses by a quarter each time.
+    assert!((0..8).any(|_| is_kept()), "never within 5 %");
 }
 
 #[test]
 fn a_budget_below_the_certified_floor_never_breaks_it() {
     let Some(photographs) = photographs() else { return };
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let (source, certificate) = (folder.path().join("shuffled"), folder.path().join("eta.toml"));
     shuffled(&walk(&photographs), &source, 4);
