@@ -25,7 +25,8 @@ use serde::Deserialize;
 
 /// Logits on the same pixels.
 const LOGIT_TOLERANCE: f32 = 1e-3;
-/// The same with the CPU engine's products in 16 bits, relative to the largest logit. These models have random weights; ACCURACY
+/// The same with the CPU engine's products in 16 bits, relative to the largest logit. These models have random weights, which
+/// exaggerate: measured 0.1 to 0.7 % on the project's fixtures, 1.4 % at worst beside the checkout.
 const HALF_TOLERANCE: f32 = 0.02;
 /// Class attention on the same pixels, relative to its maximum.
 const ATTENTION_TOLERANCE: f32 = 1e-5;
