@@ -51,7 +51,10 @@ fn package() -> PathBuf {
 fn open() -> Result<Box<dyn Engine>> {
     let package = package();
     let model = model::open(Some(&package), None)?;
-    engine::open_on(model, &Options { backend: Backend::TensorRt, threads: None, package: Some(&package) })
+    engine::open_on(
+        model,
+        &Options { backend: Backend::TensorRt, threads: None, package: Some(&package), precision: None },
+    )
 }
 
 /// The tensors of a picture that needs the fine stage.
