@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::Picture;
@@ -112,9 +113,10 @@ fn pass(
         let Size { width, height } = source_size;
         Error::caused(Kind::Image, format!("cannot resize a {width}×{height} picture"), cause)
     };
-    let source = ImageRef::new(side(source_size.width)?, side(source_size.height)?, source, PixelType::U8x3)
+    // The type of the pixels is said here and not at run time: the program carries the filters of no other (2 MB).
+    let source = TypedImageRef::<U8x3>::from_buffer(side(source_size.width)?, side(source_size.height)?, source)
         .map_err(|e| failed(e.into()))?;
-    let mut target = Image::from_slice_u8(side(target_size.width)?, side(target_size.height)?, target, PixelType::U8x3)
+    let mut target = TypedImage::<U8x3>::from_buffer(side(target_size.width)?, side(target_size.height)?, target)
         .map_err(|e| failed(e.into()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(
         from.left,
@@ -122,7 +124,7 @@ fn pass(
         from.width,
         from.height,
     );
-    resizer.resize(&source, &mut target, &options).map_err(|e| failed(e.into()))
+    resizer.resize_typed(&source, &mut target, &options).map_err(|e| failed(e.into()))
 }
 
 /// A side as the resampling library takes it.
