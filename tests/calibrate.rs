@@ -281,8 +281,8 @@ fn a_latency_budget_is_kept_by_the_mean_and_refused_with_the_error_limit_it_cont
     // Between the cost of the coarse stage and of both.
     let (coarse, fine) = costs();
     let (stdout, err, code) = run(&["--max-latency", &format!("{}ms", coarse + 0.7 * fine)]);
-    // On a machine that has become busy since, that may be too little.
-    assert!(code == 0 || code == 3, "{err}");
+    // On a machine that has become busy since, that may be too little, or leave a share so small that the pictures are too few for it.
+    assert!(code == 0 || code == 3 || code == 4 && err.contains("the budget of"), "{err}");
     if code == 0 {
         let certificate = &json(&stdout)["certificate"];
         assert_eq!(certificate["target"], "latency");
@@ -293,7 +293,7 @@ fn a_latency_budget_is_kept_by_the_mean_and_refused_with_the_error_limit_it_cont
     let contradicts = || {
         let (coarse, fine) = costs();
         let (_, err, code) = run(&["--max-disagreement", "5", "--max-latency", &format!("{}ms", coarse + 0.05 * fine)]);
-        assert!(code == 0 || code == 3, "{code}: {err}");
+        assert!(code == 0 || code == 3 || code == 4 && err.contains("the budget of"), "{code}: {err}");
         code == 3
     };
     assert!((0..5).any(|_| contradicts()), "never refused");
