@@ -33,6 +33,7 @@ fn a_processor_without_16_bit_arithmetic_refuses_fp16_and_says_what_to_do() {
     let (code, answered, error) = run(&["--precision", "fp16"]);
     assert_eq!((code, answered), (Some(2), false));
     assert!(error.contains("precision fp16: expected") && error.contains("found x86_64"), "{error}");
+    assert!(!error.contains("  "), "a gap in the sentence: {error}");
     let (code, _, error) = run(&["--precision", "int8"]);
     assert_eq!(code, Some(2));
     assert!(error.contains("fp16, fp32"), "{error}");

@@ -100,6 +100,15 @@ impl Fixture {
         Some(picture)
     }
 
+    /// What the published code was given for `case`.
+    fn crop(&mut self, case: &Case, what: &str) -> Inputs {
+        let stem = Path::new(&case.image).file_stem().unwrap().to_str().unwrap();
+        let picture = self.picture(&format!("{stem}.crop.png")).unwrap_or_else(|| panic!("{what}: no crop"));
+        let mut inputs = Inputs::default();
+        self.preprocess.run_exact(&picture, &mut inputs).unwrap();
+        inputs
+    }
+
     /// Both stages, whatever the gate would say.
     fn run(&mut self, inputs: &Inputs) -> Outputs {
         let mut out = Outputs::default();
@@ -116,10 +125,7 @@ impl Fixture {
     fn check_crops(&mut self) {
         for case in std::mem::take(&mut self.cases) {
             let what = format!("{}, {}", self.folder.display(), case.image);
-            let stem = Path::new(&case.image).file_stem().unwrap().to_str().unwrap();
-            let picture = self.picture(&format!("{stem}.crop.png")).unwrap_or_else(|| panic!("{what}: no crop"));
-            let mut inputs = Inputs::default();
-            self.preprocess.run_exact(&picture, &mut inputs).unwrap();
+            let inputs = self.crop(&case, &what);
             check_inputs(&inputs, self.engine.geometry().fine_side(), &case, &what);
             let out = self.run(&inputs);
 
@@ -140,10 +146,7 @@ impl Fixture {
         let mut worst = 0.0f32;
         for case in std::mem::take(&mut self.cases) {
             let what = format!("{}, {}", self.folder.display(), case.image);
-            let stem = Path::new(&case.image).file_stem().unwrap().to_str().unwrap();
-            let picture = self.picture(&format!("{stem}.crop.png")).unwrap_or_else(|| panic!("{what}: no crop"));
-            let mut inputs = Inputs::default();
-            self.preprocess.run_exact(&picture, &mut inputs).unwrap();
+            let inputs = self.crop(&case, &what);
             let mut out = self.run(&inputs);
             let (found, expected) = (&out.coarse.class_attention, &case.class_attention);
             let tolerance = HALF_TOLERANCE * expected.iter().copied().fold(0.0, f32::max);

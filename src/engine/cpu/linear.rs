@@ -9,6 +9,7 @@ use super::fp16::{HalfKernels, HalfTask, STEPS};
 use super::gemm::{self, Activation, PanelTask};
 use super::kernels::{Kernels, Tile, WIDEST_PANEL};
 use super::memory::{Arena, Block, View, ViewMut};
+use super::pool::Item;
 
 /// Columns of one layer that lie together: a whole weight matrix, or the queries', keys' or values' third of one.
 pub struct Part<'a> {
@@ -257,6 +258,24 @@ fn depth_blocks(k: usize, preferred: usize) -> usize {
     (1..=64).find(|&blocks| k.is_multiple_of(blocks) && k / blocks <= preferred + preferred / 4).unwrap_or(1)
 }
 
+/// A product to be run, whatever its weights are held in.
+struct Product<'a> {
+    columns: Range<usize>,
+    input: View<'a>,
+    out: ViewMut<'a>,
+    how: Epilogue,
+    next: Option<&'a Linear>,
+}
+
+/// What the thread that runs `item` reads next: one of the layer's own panels, which `own` gives, or the first of the layer after it.
+fn ahead<'a>(item: &Item, threads: usize, own: impl Fn(usize) -> &'a [f32], next: Option<&'a Linear>) -> &'a [f32] {
+    match (item.next, next) {
+        (Some(p), _) => own(p),
+        (None, Some(next)) => next.first_panel(item.thread, threads),
+        (None, None) => &[],
+    }
+}
+
 impl Exec {
     /// `out = epilogue(input · w)`, panels in parallel. `next` is the layer after this one: its weights are prefetched.
     pub fn linear(&mut self, w: &Linear, input: View<'_>, out: ViewMut<'_>, how: Epilogue, next: Option<&Linear>) {
@@ -273,21 +292,14 @@ impl Exec {
         how: Epilogue,
         next: Option<&Linear>,
     ) {
+        let product = Product { columns, input, out, how, next };
         match w {
-            Linear::Single(w) => self.single(w, columns, input, out, how, next),
-            Linear::Half(w) => self.half(w, columns, input, out, how, next),
+            Linear::Single(w) => self.single(w, product),
+            Linear::Half(w) => self.half(w, product),
         }
     }
 
-    fn single(
-        &mut self,
-        w: &Packed,
-        columns: Range<usize>,
-        input: View<'_>,
-        out: ViewMut<'_>,
-        how: Epilogue,
-        next: Option<&Linear>,
-    ) {
+    fn single(&mut self, w: &Packed, Product { columns, input, out, how, next }: Product<'_>) {
         let rows = out.data.len() / out.stride;
         assert!(out.stride >= columns.end && rows * input.stride <= input.data.len(), "linear layer out of bounds");
         #[cfg(test)]
@@ -299,29 +311,15 @@ impl Exec {
         self.pool.run(panels.len(), |item| {
             // SAFETY: `out` holds `rows` rows, each at least `columns.end` wide.
             let mut task = unsafe { w.task(panels.start + item.index, operand, out.get(), out_stride, how) };
-            let ahead = match (item.next, next) {
-                (Some(p), _) => Some(w.panel(panels.start + p)),
-                (None, Some(next)) => Some(next.first_panel(item.thread, threads)),
-                (None, None) => None,
-            };
-            if let Some(ahead) = ahead {
-                (task.next, task.next_len) = (ahead.as_ptr(), ahead.len());
-            }
+            let ahead = ahead(&item, threads, |p| w.panel(panels.start + p), next);
+            (task.next, task.next_len) = (ahead.as_ptr(), ahead.len());
             // SAFETY: the pointers are valid as checked; each item writes its own columns; the CPU has the kernel's set.
             unsafe { kernel(&task) }
         });
     }
 
     /// The same with products in 16 bits: all rows are rounded first, once for all panels.
-    fn half(
-        &mut self,
-        w: &PackedHalf,
-        columns: Range<usize>,
-        input: View<'_>,
-        out: ViewMut<'_>,
-        how: Epilogue,
-        next: Option<&Linear>,
-    ) {
+    fn half(&mut self, w: &PackedHalf, Product { columns, input, out, how, next }: Product<'_>) {
         let rows = out.data.len() / out.stride;
         assert!(columns.end <= w.columns.min(out.stride), "linear layer out of bounds");
         #[cfg(test)]
@@ -333,11 +331,7 @@ impl Exec {
         let (out, out_stride) = (Shared(out.data.as_mut_ptr()), out.stride);
         self.pool.run(panels.len(), |item| {
             let p = panels.start + item.index;
-            let ahead = match (item.next, next) {
-                (Some(p), _) => w.panel(panels.start + p),
-                (None, Some(next)) => next.first_panel(item.thread, threads),
-                (None, None) => &[],
-            };
+            let ahead = ahead(&item, threads, |p| w.panel(panels.start + p), next);
             // SAFETY: `out` holds `rows` rows, each at least `columns.end` wide, `a` as many of `depth`; each item writes its own columns;
             // the CPU has the kernel's set.
             unsafe {

@@ -97,7 +97,8 @@ impl CpuEngine {
         let kernels = super::kernels::supported()[0];
         let Some(half) = fp16::supported() else {
             let message = format!(
-                "precision fp16: expected a processor that computes in 16-bit floats (aarch64 with FEAT_FP16, such as those of Jetson Xavier and                  Orin), found {} with {} only: leave --precision (or model.precision) at fp32",
+                "precision fp16: expected a processor that computes in 16-bit floats (aarch64 with FEAT_FP16, such as those of Jetson Xavier and Orin), \
+                 found {} with {} only: leave --precision (or model.precision) at fp32",
                 std::env::consts::ARCH,
                 kernels.name
             );
