@@ -100,15 +100,13 @@ impl Easel {
         lock(&self.recent).iter().find(|shot| shot.snapshot.seq == seq).cloned()
     }
 
-    /// Encodes the waiting picture, if there is one. `spare` changes places with it.
-    fn encode(&self, spare: &mut Picture) -> Result<(), ImageError> {
-        let snapshot = {
-            let mut job = lock(&self.job);
-            let Some(snapshot) = job.snapshot.take() else { return Ok(()) };
-            std::mem::swap(&mut job.picture, spare);
-            snapshot
-        };
-        let (jpeg, width, height) = jpeg(spare)?;
+    /// Encodes the waiting picture, if there is one. Whoever has another one meanwhile keeps it: a second buffer for it would weigh more
+    /// than all else that viewers need.
+    fn encode(&self) -> Result<(), ImageError> {
+        let mut job = lock(&self.job);
+        let Some(snapshot) = job.snapshot.take() else { return Ok(()) };
+        let (jpeg, width, height) = jpeg(&job.picture)?;
+        drop(job);
         self.encodes.fetch_add(1, Relaxed);
         let shot = Arc::new(Shot { snapshot, jpeg: jpeg.into(), width, height });
         {
@@ -122,9 +120,10 @@ impl Easel {
         Ok(())
     }
 
-    /// Old pictures are not shown to whoever comes next.
+    /// Old pictures are not shown to whoever comes next, and take no memory until then.
     fn clear(&self) {
-        lock(&self.recent).clear();
+        *lock(&self.job) = Job::default();
+        *lock(&self.recent) = VecDeque::new();
         self.shots.send_replace(None);
     }
 }
@@ -195,7 +194,7 @@ impl Drop for Viewer {
 fn run(board: &Board) {
     // Frames go first: what they leave is enough for five pictures a second. What cannot be made nicer encodes all the same.
     let _ = rustix::process::setpriority_process(None, 19);
-    let (mut spare, mut watched, mut failing) = (Picture::default(), Instant::now(), Episode::default());
+    let (mut watched, mut failing) = (Instant::now(), Episode::default());
     loop {
         let _ = board.studio.woken.recv_timeout(PATIENCE);
         let channels = board.channels();
@@ -212,7 +211,7 @@ fn run(board: &Board) {
             }
         }
         for channel in &channels {
-            match channel.easel.encode(&mut spare) {
+            match channel.easel.encode() {
                 Ok(()) => {
                     failing.recovers();
                 }
@@ -245,6 +244,8 @@ fn jpeg(picture: &Picture) -> Result<(Vec<u8>, usize, usize), ImageError> {
         encoder.encode(&picture.rgb, width, height, ExtendedColorType::Rgb8)?;
         (width, height)
     };
+    // Some are kept for a while.
+    bytes.shrink_to_fit();
     Ok((bytes, width as usize, height as usize))
 }
 
