@@ -119,9 +119,10 @@ fn observe(budget: Budget, meter: Option<Box<dyn Meter>>) {
         // Nobody is there: the first label waits, and no other comes.
         let url = Some("http://127.0.0.1:1/".to_owned());
         let settings = cfvit::config::WebhookSettings { url, secret_file: None };
-        let (webhook, labels) = cfvit::operator::webhook::Webhook::start(&board, &settings).unwrap().unwrap();
+        let (stopper, stopping) = cfvit::operator::host::stop();
+        let (task, labels) = cfvit::operator::webhook::start(&board, &settings, stopping).unwrap().unwrap();
         outputs.push(labels);
-        webhook
+        cfvit::operator::host::Host::start(Arc::clone(&board), stopper, vec![task])
     };
     let family = Family::Deit;
     let geometry = Geometry { family, grid: 2, patch: 2, width: 4, depth: 2, heads: 1, hidden: 4, classes: 2, stem: 0 };

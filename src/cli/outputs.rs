@@ -36,18 +36,13 @@ pub fn start(
     let mut observers: Vec<Box<dyn Observer>> = Vec::new();
     let mut outputs = Outputs::default();
 
-    #[cfg(any(feature = "web", feature = "mqtt"))]
+    #[cfg(any(feature = "web", feature = "mqtt", feature = "webhook"))]
     {
-        let tasks = tasks(&board, settings, &subscribe)?;
+        let tasks = tasks(&board, settings, &subscribe, &mut observers)?;
         if let Some((stopper, tasks)) = tasks {
             let host = crate::operator::host::Host::start(Arc::clone(&board), stopper, tasks);
             outputs.keep(host);
         }
-    }
-    #[cfg(feature = "webhook")]
-    if let Some((webhook, labels)) = crate::operator::webhook::Webhook::start(&board, &settings.webhook)? {
-        outputs.keep(Some(webhook));
-        observers.push(labels);
     }
     if let Some(path) = &settings.events.socket {
         outputs.keep(EventsSocket::start(Arc::clone(&board), path, subscribe));
@@ -67,18 +62,31 @@ impl Outputs {
     }
 }
 
-#[cfg(any(feature = "web", feature = "mqtt"))]
+#[cfg(any(feature = "web", feature = "mqtt", feature = "webhook"))]
 type Tasks = (crate::operator::host::Stopper, Vec<crate::operator::host::Task>);
 
-/// What shares one thread; `None` where nothing does.
-#[cfg(any(feature = "web", feature = "mqtt"))]
-#[cfg_attr(not(feature = "mqtt"), allow(unused_variables, reason = "only MQTT subscribes"))]
-fn tasks(board: &Arc<Board>, settings: &Settings, subscribe: &crate::operator::Subscribe) -> Result<Option<Tasks>> {
+/// What shares one thread; `None` where nothing does. The webhook adds what it observes.
+#[cfg(any(feature = "web", feature = "mqtt", feature = "webhook"))]
+#[cfg_attr(
+    not(all(feature = "mqtt", feature = "webhook")),
+    allow(clippy::ptr_arg, unused_variables, reason = "only MQTT subscribes, and only the webhook observes")
+)]
+fn tasks(
+    board: &Arc<Board>,
+    settings: &Settings,
+    subscribe: &crate::operator::Subscribe,
+    observers: &mut Vec<Box<dyn Observer>>,
+) -> Result<Option<Tasks>> {
     let (stopper, stopping) = crate::operator::host::stop();
     let mut tasks = Vec::new();
     #[cfg(feature = "web")]
     if settings.web.enabled {
         tasks.extend(crate::operator::web::start(Arc::clone(board), &settings.web, stopping.clone())?);
+    }
+    #[cfg(feature = "webhook")]
+    if let Some((task, labels)) = crate::operator::webhook::start(board, &settings.webhook, stopping.clone())? {
+        tasks.push(task);
+        observers.push(labels);
     }
     #[cfg(feature = "mqtt")]
     {

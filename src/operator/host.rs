@@ -1,4 +1,4 @@
-//! The one thread in which the page and MQTT live, so that both together cost one.
+//! The one thread in which the page, MQTT and the webhook live, so that all together cost one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -64,12 +64,12 @@ impl Host {
                 // A look-up of a name may still be waiting for its answer.
                 runtime.shutdown_background();
             }
-            Err(error) => log::warn!("no page, no metrics, no MQTT: {error}; frames go on"),
+            Err(error) => log::warn!("no page, no metrics, no MQTT, no webhook: {error}; frames go on"),
         };
         match std::thread::Builder::new().name("operator".to_owned()).spawn(run) {
             Ok(thread) => Some(Self { board, stopper, thread: Some(thread) }),
             Err(error) => {
-                log::warn!("no page, no metrics, no MQTT: cannot start a thread: {error}; frames go on");
+                log::warn!("no page, no metrics, no MQTT, no webhook: cannot start a thread: {error}; frames go on");
                 None
             }
         }
@@ -77,11 +77,11 @@ impl Host {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Names are looked up in a thread of their own, which ends soon after.
+    // Names are looked up in a thread of their own, which ends soon after. One that is not found for long must not keep another waiting.
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(1)
+        .max_blocking_threads(2)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
 }

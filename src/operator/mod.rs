@@ -1,13 +1,13 @@
 //! What people and other programs see of a run: one page, metrics, a small HTTP interface, MQTT, a socket, requests at a change.
 //!
 //! The decision thread fills a [`Board`] through its [`Feed`] and never waits for whoever reads it. Pictures are copied and encoded only
-//! while somebody watches. The page and MQTT share one thread, the [`host`]; whatever goes wrong there, frames go on.
+//! while somebody watches. The page, MQTT and the webhook share one thread, the [`host`]; whatever goes wrong there, frames go on.
 
 mod board;
 mod feed;
 mod histogram;
 pub mod history;
-#[cfg(any(feature = "web", feature = "mqtt"))]
+#[cfg(any(feature = "web", feature = "mqtt", feature = "webhook"))]
 pub mod host;
 mod lines;
 mod messages;
@@ -22,6 +22,8 @@ mod presence;
 pub mod sampler;
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 mod sandbox;
+#[cfg(any(feature = "web", feature = "mqtt", feature = "webhook"))]
+mod seconds;
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 pub mod secret;
 mod socket;

@@ -46,7 +46,7 @@ fn every_request_of_a_table_gets_its_status() {
         ("GET", "/cameras/cam0/frame.jpg?seq=x", "", "", 400),
         ("GET", "/cameras/cam0/frame.jpg?seq=99999999", "", "", 404),
         ("GET", "/api/state", &long, "", 431),
-        ("POST", "/api/state", &format!("{BEARER}{JSON}"), "{}", 405),
+        ("POST", "/api/nothing", &format!("{BEARER}{JSON}"), "{}", 404),
         ("PUT", threshold, "", "{}", 403),
         ("PUT", threshold, "X-Cfvit: 1\r\nContent-Type: application/x-www-form-urlencoded\r\n", "threshold=1", 415),
         ("PUT", threshold, JSON, "{\"threshold\": 0.5}", 401),
@@ -75,6 +75,14 @@ fn every_request_of_a_table_gets_its_status() {
     ] {
         let answer = ask(service.port, method, path, headers, body);
         assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
+    }
+    // Few of them change something: there is a limit.
+    for (method, path, allowed) in
+        [("POST", "/api/state", "GET, HEAD"), ("GET", threshold, "PUT, DELETE"), ("GET", examples, "POST")]
+    {
+        let answer = ask(service.port, method, path, &format!("{BEARER}{JSON}"), "{}");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{method} {path}");
+        assert_eq!(answer.json()["error"], format!("expected {allowed}"));
     }
     for host in ["evil.example", "localhost.evil.example:80", ""] {
         let answer =

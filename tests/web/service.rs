@@ -91,12 +91,17 @@ impl Service {
         self.child.id()
     }
 
-    /// Whether a thread of it has this name.
-    pub fn has_thread(&self, name: &str) -> bool {
+    /// What the kernel tells of its thread of this name.
+    pub fn thread(&self, name: &str) -> Option<String> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
         // A thread may end meanwhile.
-        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
-        names.into_iter().any(|comm| comm.trim_end() == name)
+        let status = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
+        status.into_iter().find(|status| status.lines().next() == Some(&format!("Name:\t{name}")))
+    }
+
+    /// Whether a thread of it has this name.
+    pub fn has_thread(&self, name: &str) -> bool {
+        self.thread(name).is_some()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

@@ -46,6 +46,25 @@ fn five_viewers_cost_as_much_as_one_and_when_they_are_gone_so_is_the_encoder() {
     assert_eq!(pictures()["copies"], copies, "copied for nobody");
 }
 
+/// One that sleeps is woken by the second only, however many frames there are.
+#[test]
+fn unwatched_the_thread_wakes_once_a_second() {
+    let service = Service::start("fps=30");
+    until("a decision", || service.camera()["decision"]["seq"].is_u64());
+    let slept = || {
+        let status = service.thread("operator").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    // What was asked above is over.
+    std::thread::sleep(Duration::from_secs(1));
+    let (begun, before) = (Instant::now(), slept());
+    std::thread::sleep(Duration::from_secs(10));
+    let (wakes, seconds) = (slept() - before, begun.elapsed().as_secs_f64());
+    // Now and then it waits for a lock.
+    assert!((wakes as f64) < 1.3 * seconds + 1.0 && wakes > 0, "{wakes} in {seconds} s");
+}
+
 /// Latencies of the frames whose records came since `from`, in milliseconds and ascending, and how many records there are.
 fn latencies(records: &Path, from: usize) -> (Vec<f64>, usize) {
     let text = std::fs::read_to_string(records).unwrap();

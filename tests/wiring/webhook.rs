@@ -178,3 +178,29 @@ fn a_camera_that_ends_is_told_and_one_that_goes_on_is_not() {
     assert_eq!(count, 1);
     service.stop();
 }
+
+/// What a receiver may do wrong: each is told, and the same event comes again.
+#[test]
+fn a_receiver_that_answers_nonsense_or_hangs_up_is_tried_again_and_a_password_is_sent_but_not_shown() {
+    let sink = Sink::start(|number| {
+        Some(match number {
+            0 => String::new(),
+            1 => "what?\r\n\r\n".to_owned(),
+            2 => format!("HTTP/1.1 100 Continue\r\n\r\n{}", answer("200 OK")),
+            _ => answer("200 OK"),
+        })
+    });
+    let url = sink.url().replace("127.0.0.1", "someone:secret@localhost");
+    let service = Service::start(&format!("{}[webhook]\nurl = {url:?}\n", photographs(0.5)));
+    let requests = sink.wait(4);
+    let ids: Vec<String> = requests.iter().map(Request::id).collect();
+    assert!(ids[0] == ids[1] && ids[1] == ids[2] && ids[3] != ids[2], "tried until it is taken: {ids:?}");
+    // `printf someone:secret | base64`
+    assert_eq!(requests[0].header("authorization").as_deref(), Some("Basic c29tZW9uZTpzZWNyZXQ="));
+    assert_eq!(requests[0].header("host"), Some(format!("localhost:{}", sink.port)));
+    service.wait_for_log("delivered again after 2 failed requests");
+    let log = service.log();
+    let said = log.matches("trying again for an hour").count();
+    assert!(said == 1 && !log.contains("secret"), "{log}");
+    service.stop();
+}

@@ -113,6 +113,8 @@ pub fn message(
     let gone = before.iter().filter(|(key, _)| !components.contains_key(key.as_str()));
     let gone = gone.map(|(key, platform)| (key.clone(), json!({ "platform": platform })));
     let here = components.iter().map(|(key, component)| ((*key).to_owned(), component.clone()));
+    let mut all = Map::new();
+    all.extend(here.chain(gone));
     let version = env!("CARGO_PKG_VERSION");
     json!({
         "device": {"identifiers": [topics.device(camera)], "name": camera, "model": "CF-ViT", "sw_version": version},
@@ -120,7 +122,7 @@ pub fn message(
         "availability": [{"topic": topics.status()}, {"topic": topics.camera(camera, "status")}],
         "availability_mode": "all",
         "state_topic": topics.camera(camera, "state"),
-        "components": here.chain(gone).collect::<Map<String, Value>>(),
+        "components": all,
     })
     .to_string()
     .into_bytes()

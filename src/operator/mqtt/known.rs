@@ -40,11 +40,12 @@ pub fn read(path: &Path) -> Result<Known> {
         found => found.map_err(|error| damaged(error.into()))?,
     };
     let bytes = std::fs::read(path).map_err(|error| damaged(error.into()))?;
-    let known: Known = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
+    let mut known: Known = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
     // What is published to must be a topic, and one of ours.
     let is_ours =
         |topic: &str| topic.ends_with("/config") && topic.contains("/cfvit_") && !topic.contains(['+', '#', '\0']);
-    Ok(known.into_iter().filter(|(topic, _)| is_ours(topic)).collect())
+    known.retain(|topic, _| is_ours(topic));
+    Ok(known)
 }
 
 /// Writes `known` to the file at `path`.

@@ -9,7 +9,7 @@ use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, Publish, QoS, StateError,
 };
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::discovery::Abilities;
 use super::known::{self, Known};
@@ -24,9 +24,8 @@ use crate::operator::host::Stopping;
 use crate::operator::lines::{Line, Offer, Subscribe, Subscriber, WAITING};
 use crate::operator::messages::{Fate, Output};
 use crate::operator::sandbox;
+use crate::operator::seconds::Seconds;
 
-/// How often it is looked what is due.
-const TICK: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A connection must stand, and a message must be taken, in so many seconds.
 const PATIENCE_S: u64 = 10;
@@ -244,18 +243,17 @@ struct Talk<'a> {
 impl Talk<'_> {
     /// Until the stop, which it answers with the last words.
     async fn run(&mut self, mut arrived: mpsc::Receiver<Arrival>, stopping: &mut Stopping) {
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seconds = Seconds::new();
         loop {
             let birth = self.birth;
             tokio::select! {
                 () = stopping.wait() => return self.farewell(),
                 Some(arrival) = arrived.recv() => {
                     if self.arrived(arrival) {
-                        ticks.reset_immediately();
+                        self.tick();
                     }
                 }
-                _ = ticks.tick(), if self.connected.is_some() => self.tick(),
+                () = seconds.next(), if self.connected.is_some() => self.tick(),
                 () = sleep_until(birth.unwrap_or_else(tokio::time::Instant::now)), if birth.is_some() => {
                     self.birth = None;
                     self.link.publisher.forget();
@@ -318,7 +316,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Once a second.
+    /// Looks what is due, once a second.
     fn tick(&mut self) {
         let now = Instant::now();
         for (camera, threshold) in std::mem::take(&mut self.commands) {

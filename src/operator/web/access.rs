@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::listen::Socket;

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use axum::http::Request;
+use hyper::Request;
 
 use super::*;
 

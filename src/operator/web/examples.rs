@@ -2,31 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::respond::{Refusal, json, refuse};
-use super::routes::{Answer, body_json, channel};
+use super::routes::Answer;
 use super::serve::App;
 use crate::error::Kind;
 use crate::examples::{Example, Place, Reason, Shelf, Whereabouts};
-use crate::operator::board::Snapshot;
+use crate::operator::board::{Channel, Snapshot};
 
 /// `{"seq": N}` keeps the picture of that frame, not labelled; with `"class": C` (a number, an id or a name) as one of that class; with
 /// `"discard": true` not. Each may follow the other for the same frame.
-pub async fn put(State(app): State<Arc<App>>, Path(camera): Path<String>, body: Body) -> Answer {
-    let channel = channel(&app, &camera)?;
-    let body = body_json(body).await?;
+pub async fn put(app: &App, channel: &Channel, camera: &str, body: &Value) -> Answer {
     let Some(shelf) = app.board.examples.clone() else {
         return refuse(StatusCode::CONFLICT, "there is no folder for examples (collect.folder)");
     };
     let Some(seq) = body["seq"].as_u64() else {
         return refuse(StatusCode::BAD_REQUEST, "expected {\"seq\": the number of a frame}");
     };
-    let place = place(&shelf, &body)?;
-    let shot = channel.easel.shot(seq);
+    let place = place(&shelf, body)?;
+    let (shot, camera) = (channel.easel.shot(seq), camera.to_owned());
     let writing = Arc::clone(&shelf);
     // The disk may take its time; the other clients do not wait for it.
     let put = tokio::task::spawn_blocking(move || {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::board::{Board, Snapshot, unix_ms};
 use super::super::feed::steps_ms;
@@ -20,6 +20,11 @@ fn number(value: f32) -> Value {
 
 fn maybe(value: Option<f32>) -> Value {
     value.map_or(Value::Null, number)
+}
+
+/// One function for all objects whose keys come from elsewhere: each kind of iterator would bring a sort of its own.
+fn object(members: &mut dyn Iterator<Item = (String, Value)>) -> Value {
+    Value::Object(members.collect())
 }
 
 /// Everything that is to be known now.
@@ -56,9 +61,9 @@ pub fn state(app: &App, may_write: bool) -> Value {
             let usage = shelf.usage();
             json!({ "files": usage.files, "bytes": usage.bytes })
         }),
-        "steps_ms": board.steps.iter().zip(super::super::board::STEPS).map(|(step, name)| {
+        "steps_ms": object(&mut board.steps.iter().zip(super::super::board::STEPS).map(|(step, name)| {
             (name.to_owned(), maybe(step.counted().mean().map(|mean_s| (mean_s * 1e3) as f32)))
-        }).collect::<Map<_, _>>(),
+        })),
         "clients": { "connections": app.connections(), "streams": app.streams() },
     })
 }
@@ -134,15 +139,14 @@ pub fn state_word(state: CameraState) -> &'static str {
 }
 
 fn named(names: &[&str], values: &[f32]) -> Value {
-    Value::Object(names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), number(*value))).collect())
+    object(&mut names.iter().zip(values).map(|(name, value)| ((*name).to_owned(), number(*value))))
 }
 
 /// One decision; `size` is that of its picture, where one was taken.
 pub fn decision(board: &Board, snapshot: &Snapshot, size: Option<(usize, usize)>) -> Value {
     let class = |&(label, probability): &(usize, f32)| json!({ "label": label, "name": board.label(label), "probability": number(probability) });
     let steps = super::super::board::STEPS.iter().zip(steps_ms(snapshot.timing));
-    let steps: Map<String, Value> =
-        steps.map(|(step, ms)| ((*step).to_owned(), json!((ms * 1e3).round() / 1e3))).collect();
+    let steps = object(&mut steps.map(|(step, ms)| ((*step).to_owned(), json!((ms * 1e3).round() / 1e3))));
     // As shares of what the most looked at cell got.
     let most = snapshot.attention.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     json!({
@@ -171,21 +175,18 @@ pub fn history(rows: impl Iterator<Item = Row>, step_s: u32) -> Value {
     let rows: Vec<Row> = rows.collect();
     let names = rows.last().map(|row| row.cameras.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
     let column = |of: &dyn Fn(&Row) -> f32| Value::Array(rows.iter().map(|row| number(of(row))).collect());
-    let machine: Map<String, Value> = MACHINE_COLUMNS
-        .iter()
-        .enumerate()
-        .map(|(at, name)| ((*name).to_owned(), column(&|row| row.machine[at])))
-        .collect();
+    let columns = MACHINE_COLUMNS.iter().enumerate();
+    let machine = object(&mut columns.map(|(at, name)| ((*name).to_owned(), column(&|row| row.machine[at]))));
     let camera = |name: String| {
         let value = |row: &Row, at: usize| {
             row.cameras.iter().find(|(other, _)| *other == name).map_or(f32::NAN, |(_, values)| values[at])
         };
         let columns = CAMERA_COLUMNS.iter().enumerate();
-        let columns: Map<String, Value> =
-            columns.map(|(at, column_name)| ((*column_name).to_owned(), column(&|row| value(row, at)))).collect();
-        (name.clone(), Value::Object(columns))
+        let columns =
+            object(&mut columns.map(|(at, column_name)| ((*column_name).to_owned(), column(&|row| value(row, at)))));
+        (name.clone(), columns)
     };
-    let cameras: Map<String, Value> = names.unwrap_or_default().into_iter().map(camera).collect();
+    let cameras = object(&mut names.unwrap_or_default().into_iter().map(camera));
     json!({
         "v": 1,
         "step_s": step_s,

@@ -1,9 +1,10 @@
 //! The page's own files, compiled in.
 
-use axum::body::Body;
-use axum::http::header::{self, HeaderValue};
-use axum::http::{HeaderMap, Response, StatusCode};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
 use sha2::{Digest, Sha256};
+
+use super::respond::{Body, whole};
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ impl File {
         let digest = Sha256::digest(self.text.as_bytes());
         let tag = digest[..8].iter().fold(String::from("\""), |tag, byte| format!("{tag}{byte:02x}")) + "\"";
         let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-        let mut response = Response::new(if known { Body::empty() } else { Body::from(self.text) });
+        let mut response = Response::new(whole(if known { "" } else { self.text }));
         if known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         }

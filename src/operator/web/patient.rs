@@ -8,6 +8,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+/// What bytes come and go through.
+pub trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
+
+/// A connection of any kind: what serves is compiled once for all of them.
+pub type Wire = Pin<Box<dyn Stream>>;
+
 /// A stream on which no write may wait longer than some time.
 #[derive(Debug)]
 pub struct Patient<S> {

@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Extension, Path, Request, State};
-use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Response, StatusCode, Uri};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::IntoResponse;
-use axum::routing::{get, post, put};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::access::Peer;
 use super::page::FILES;
-use super::respond::{Refusal, bytes, json, refuse, secure};
+use super::respond::{Body, Refusal, bytes, json, refuse, secure, whole};
 use super::serve::App;
 use super::{MAX_BODY, REQUEST_PATIENCE, examples, json as say, stream};
 use crate::operator::board::Channel;
@@ -25,48 +22,79 @@ use crate::report::CameraState;
 
 pub(super) type Answer = Result<Response<Body>, Refusal>;
 
-/// All addresses, behind the guard.
-pub fn router(app: &Arc<App>) -> Router {
-    let files = FILES.iter().fold(Router::new(), |router, file| {
-        router.route(file.path, get(move |headers: HeaderMap| async move { file.respond(&headers) }))
-    });
-    let guard = from_fn_with_state(Arc::clone(app), guard);
-    files
-        .route("/healthz", get(async || bytes(StatusCode::OK, "text/plain", "ok\n")))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(scrape))
-        .route("/api/state", get(state))
-        .route("/api/history", get(history))
-        .route("/api/events", get(events))
-        .route("/api/model", get(async |State(app): State<Arc<App>>| json(StatusCode::OK, &say::model(&app.board))))
-        .route("/api/told", get(async || json(StatusCode::OK, &say::told())))
-        .route("/api/cameras/{camera}/examples", post(examples::put))
-        .route("/api/login", post(login))
-        .route("/api/cameras/{camera}/threshold", put(set_threshold).delete(reset_threshold))
-        .route("/cameras/{camera}/frame.jpg", get(frame))
-        .route("/cameras/{camera}/stream.mjpg", get(pictures))
-        .fallback(async || Refusal(StatusCode::NOT_FOUND, "there is nothing at this address".to_owned()))
-        .layer(guard)
-        .with_state(Arc::clone(app))
-}
+const LOOK: (&[Method], &str) = (&[Method::GET, Method::HEAD], "GET, HEAD");
 
-/// Judges every request, and gives every answer the same headers.
-async fn guard(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-    next: Next,
-) -> Response<Body> {
-    let mut response = match app.access.check(&request, peer) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+/// Judges `request` and answers it. Every answer has the same headers.
+pub async fn answer(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let answer = match app.access.check(&request, peer) {
+        Ok(()) => route(&app, peer, request).await,
+        Err(refusal) => Err(refusal),
     };
+    let mut response = answer.unwrap_or_else(Refusal::into_response);
     secure(&mut response);
     response
 }
 
+/// Finds the function for an address.
+async fn route(app: &Arc<App>, peer: Peer, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let (uri, headers) = (&head.uri, &head.headers);
+    let path: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let nothing = "there is nothing at this address";
+    let Some((methods, names)) = methods(uri.path(), &path) else { return refuse(StatusCode::NOT_FOUND, nothing) };
+    if !methods.contains(&head.method) {
+        return Ok(wrong_method(names));
+    }
+    match path[..] {
+        ["healthz"] => Ok(bytes(StatusCode::OK, "text/plain", whole("ok\n"))),
+        ["readyz"] => Ok(ready(app)),
+        ["metrics"] => scrape(app, headers),
+        ["api", "state"] => Ok(json(StatusCode::OK, &say::state(app, app.access.may_write(headers, peer)))),
+        ["api", "history"] => history(app, uri),
+        ["api", "events"] => events(app, app.access.may_write(headers, peer), uri),
+        ["api", "model"] => Ok(json(StatusCode::OK, &say::model(&app.board))),
+        ["api", "told"] => Ok(json(StatusCode::OK, &say::told())),
+        ["api", "login"] => login(app, &body_json(body).await?),
+        ["api", "cameras", camera, "examples"] => {
+            let channel = channel(app, camera)?;
+            examples::put(app, &channel, camera, &body_json(body).await?).await
+        }
+        ["api", "cameras", camera, "threshold"] => {
+            let channel = channel(app, camera)?;
+            match head.method {
+                Method::DELETE => Ok(reset_threshold(&channel, camera)),
+                _ => set_threshold(&channel, camera, &body_json(body).await?),
+            }
+        }
+        ["cameras", camera, "frame.jpg"] => frame(app, camera, uri).await,
+        ["cameras", camera, "stream.mjpg"] => pictures(app, camera),
+        _ => match FILES.iter().find(|file| file.path == uri.path()) {
+            Some(file) => Ok(file.respond(headers)),
+            None => refuse(StatusCode::NOT_FOUND, nothing),
+        },
+    }
+}
+
+/// The methods of an address; `None` where there is nothing.
+fn methods(path: &str, segments: &[&str]) -> Option<(&'static [Method], &'static str)> {
+    match segments {
+        ["api", "login"] | ["api", "cameras", _, "examples"] => Some((&[Method::POST], "POST")),
+        ["api", "cameras", _, "threshold"] => Some((&[Method::PUT, Method::DELETE], "PUT, DELETE")),
+        ["healthz" | "readyz" | "metrics"]
+        | ["api", "state" | "history" | "events" | "model" | "told"]
+        | ["cameras", _, "frame.jpg" | "stream.mjpg"] => Some(LOOK),
+        _ => FILES.iter().any(|file| file.path == path).then_some(LOOK),
+    }
+}
+
+fn wrong_method(names: &'static str) -> Response<Body> {
+    let mut response = Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("expected {names}")).into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(names));
+    response
+}
+
 /// Ready means: frames are decided. A broken promise does not end that, so it is only said.
-async fn ready(State(app): State<Arc<App>>) -> Answer {
+fn ready(app: &App) -> Response<Body> {
     let cameras = app.board.view().map(|view| view.cameras()).unwrap_or_default();
     let absent = cameras.iter().find(|camera| camera.state != CameraState::Up);
     let why = match absent {
@@ -75,13 +103,13 @@ async fn ready(State(app): State<Arc<App>>) -> Answer {
         None if cameras.iter().any(|camera| camera.tally.decided == 0) => "no frame was decided yet".to_owned(),
         None => {
             let complaint = app.board.promises.complaint().map(|complaint| complaint + "\n").unwrap_or_default();
-            return Ok(bytes(StatusCode::OK, "text/plain; charset=utf-8", format!("ready\n{complaint}")));
+            return bytes(StatusCode::OK, "text/plain; charset=utf-8", whole(format!("ready\n{complaint}")));
         }
     };
-    Ok(bytes(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", why + "\n"))
+    bytes(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", whole(why + "\n"))
 }
 
-async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
+fn scrape(app: &App, headers: &HeaderMap) -> Answer {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::wanted(accept);
     let around = Around {
@@ -90,18 +118,14 @@ async fn scrape(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer {
         clients: [("connection", app.connections()), ("stream", app.streams())],
     };
     match metrics::text(&app.board, around, format) {
-        Ok(text) => Ok(bytes(StatusCode::OK, format.content_type(), text)),
+        Ok(text) => Ok(bytes(StatusCode::OK, format.content_type(), whole(text))),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
 
-async fn state(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Answer {
-    Ok(json(StatusCode::OK, &say::state(&app, app.access.may_write(&headers, peer))))
-}
-
-async fn history(State(app): State<Arc<App>>, uri: Uri) -> Answer {
+fn history(app: &App, uri: &Uri) -> Answer {
     let history = app.history();
-    let value = match parameter(&uri, "range").unwrap_or("5m") {
+    let value = match parameter(uri, "range").unwrap_or("5m") {
         "5m" => say::history(history.seconds(), 1),
         "24h" => say::history(history.minutes(), 60),
         _ => return refuse(StatusCode::BAD_REQUEST, "range: expected 5m or 24h"),
@@ -109,17 +133,16 @@ async fn history(State(app): State<Arc<App>>, uri: Uri) -> Answer {
     Ok(json(StatusCode::OK, &value))
 }
 
-async fn events(State(app): State<Arc<App>>, Extension(peer): Extension<Peer>, headers: HeaderMap, uri: Uri) -> Answer {
-    let may_write = app.access.may_write(&headers, peer);
-    let channel = parameter(&uri, "camera").map(|camera| channel(&app, camera)).transpose()?;
+fn events(app: &Arc<App>, may_write: bool, uri: &Uri) -> Answer {
+    let channel = parameter(uri, "camera").map(|camera| channel(app, camera)).transpose()?;
     let viewer = channel.map(|channel| Viewer::new(&app.board, channel));
-    Ok(bytes(StatusCode::OK, "text/event-stream", stream::events(Arc::clone(&app), viewer, may_write)))
+    Ok(bytes(StatusCode::OK, "text/event-stream", stream::events(Arc::clone(app), viewer, may_write)))
 }
 
-async fn frame(State(app): State<Arc<App>>, Path(camera): Path<String>, uri: Uri) -> Answer {
-    let channel = channel(&app, &camera)?;
+async fn frame(app: &Arc<App>, camera: &str, uri: &Uri) -> Answer {
+    let channel = channel(app, camera)?;
     app.access.take_picture()?;
-    let shot = match parameter(&uri, "seq") {
+    let shot = match parameter(uri, "seq") {
         Some(seq) => {
             let seq =
                 seq.parse().map_err(|_| Refusal(StatusCode::BAD_REQUEST, "seq: expected a whole number".to_owned()))?;
@@ -137,14 +160,14 @@ async fn frame(State(app): State<Arc<App>>, Path(camera): Path<String>, uri: Uri
 }
 
 fn image(shot: &Shot) -> Response<Body> {
-    let mut response = bytes(StatusCode::OK, "image/jpeg", shot.jpeg.clone());
+    let mut response = bytes(StatusCode::OK, "image/jpeg", whole(shot.jpeg.clone()));
     response.headers_mut().insert(HeaderName::from_static("x-cfvit-seq"), HeaderValue::from(shot.snapshot.seq));
     response
 }
 
-async fn pictures(State(app): State<Arc<App>>, Path(camera): Path<String>) -> Answer {
-    let viewer = Viewer::new(&app.board, channel(&app, &camera)?);
-    let body = stream::pictures(Arc::clone(&app), viewer)?;
+fn pictures(app: &Arc<App>, camera: &str) -> Answer {
+    let viewer = Viewer::new(&app.board, channel(app, camera)?);
+    let body = stream::pictures(Arc::clone(app), viewer)?;
     let mut response = bytes(StatusCode::OK, "", body);
     let kind = format!("multipart/x-mixed-replace; boundary={}", stream::BOUNDARY);
     if let Ok(kind) = HeaderValue::from_str(&kind) {
@@ -153,9 +176,7 @@ async fn pictures(State(app): State<Arc<App>>, Path(camera): Path<String>) -> An
     Ok(response)
 }
 
-async fn set_threshold(State(app): State<Arc<App>>, Path(camera): Path<String>, body: Body) -> Answer {
-    let channel = channel(&app, &camera)?;
-    let body = body_json(body).await?;
+fn set_threshold(channel: &Channel, camera: &str, body: &Value) -> Answer {
     let threshold = body["threshold"].as_f64().filter(|threshold| (0.0..=2.0).contains(threshold));
     let Some(threshold) = threshold.map(|threshold| threshold as f32) else {
         return refuse(StatusCode::BAD_REQUEST, "expected {\"threshold\": a number from 0 to 2}");
@@ -165,15 +186,13 @@ async fn set_threshold(State(app): State<Arc<App>>, Path(camera): Path<String>, 
     Ok(json(StatusCode::OK, &json!({ "v": 1, "threshold": body["threshold"] })))
 }
 
-async fn reset_threshold(State(app): State<Arc<App>>, Path(camera): Path<String>) -> Answer {
-    let channel = channel(&app, &camera)?;
+fn reset_threshold(channel: &Channel, camera: &str) -> Response<Body> {
     channel.set_threshold(None);
     log::info!("camera {camera}: the configuration's threshold from now on, set over HTTP");
-    Ok(json(StatusCode::OK, &json!({ "v": 1, "threshold": channel.threshold().configured })))
+    json(StatusCode::OK, &json!({ "v": 1, "threshold": channel.threshold().configured }))
 }
 
-async fn login(State(app): State<Arc<App>>, body: Body) -> Answer {
-    let body = body_json(body).await?;
+fn login(app: &App, body: &Value) -> Answer {
     let cookie = app.access.login(body["token"].as_str().unwrap_or_default())?;
     let mut response = json(StatusCode::OK, &json!({ "v": 1 }));
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
@@ -183,17 +202,22 @@ async fn login(State(app): State<Arc<App>>, body: Body) -> Answer {
 }
 
 /// A short body, in a short time.
-pub(super) async fn body_json(body: Body) -> Result<Value, Refusal> {
-    let Ok(bytes) = timeout(REQUEST_PATIENCE, to_bytes(body, MAX_BODY)).await else {
+async fn body_json(body: Incoming) -> Result<Value, Refusal> {
+    let Ok(bytes) = timeout(REQUEST_PATIENCE, Limited::new(body, MAX_BODY).collect()).await else {
         return refuse(StatusCode::REQUEST_TIMEOUT, "the request did not come in time");
     };
-    let too_long = |_| Refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("expected at most {MAX_BODY} bytes"));
-    serde_json::from_slice(&bytes.map_err(too_long)?)
-        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("expected JSON: {error}")))
+    let bytes: Bytes = match bytes {
+        Ok(bytes) => bytes.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("expected at most {MAX_BODY} bytes"));
+        }
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("the request broke off: {error}")),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("expected JSON: {error}")))
 }
 
 /// The channel of a camera that is, or was, in service.
-pub(super) fn channel(app: &App, camera: &str) -> Result<Arc<Channel>, Refusal> {
+fn channel(app: &App, camera: &str) -> Result<Arc<Channel>, Refusal> {
     let known = || app.board.view().is_some_and(|view| view.cameras().iter().any(|known| known.name == camera));
     match app.board.find(camera) {
         Some(channel) => Ok(channel),

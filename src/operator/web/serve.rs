@@ -1,24 +1,22 @@
 //! What serves: accepts connections, bounds them, and writes the history.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::Extension;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::access::{Access, Peer};
 use super::listen::Socket;
-use super::patient::Patient;
+use super::patient::{Patient, Wire};
 use super::{MAX_CONNECTIONS, MAX_HEAD, REQUEST_PATIENCE, WRITE_PATIENCE, routes};
 use crate::episode::Episode;
 use crate::machine;
@@ -26,10 +24,9 @@ use crate::operator::board::Board;
 use crate::operator::history::History;
 use crate::operator::host::Stopping;
 use crate::operator::sampler::Sampler;
+use crate::operator::seconds::Seconds;
 use crate::power::PerDecision;
 
-/// The history's step.
-const SECOND: Duration = Duration::from_secs(1);
 /// The machine's state takes dozens of files to read, so it is read every so many steps.
 const MACHINE_STEPS: u32 = 10;
 /// After an error of accepting, such as too many open files.
@@ -102,9 +99,11 @@ impl App {
 
     /// Writes the history for ever.
     async fn sample(&self) {
-        let (mut sampler, mut ticks, mut step) = (Sampler::new(Instant::now()), interval(SECOND), 0u32);
+        let (mut sampler, mut seconds, mut step) = (Sampler::new(Instant::now()), Seconds::new(), 0u32);
         loop {
-            ticks.tick().await;
+            if step > 0 {
+                seconds.next().await;
+            }
             if step.is_multiple_of(MACHINE_STEPS) {
                 let state = machine::State::read(Path::new("/"));
                 *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = state;
@@ -153,37 +152,34 @@ pub(super) fn serve(
 
 /// Takes connections for ever.
 async fn accept(app: &Arc<App>, socket: Socket) -> std::io::Result<()> {
-    let (router, mut failing) = (routes::router(app), Episode::default());
+    let mut failing = Episode::default();
     match socket {
         Socket::Tcp(socket, _) => {
-            let (socket, router) = (TcpListener::from_std(socket)?, router.layer(Extension(Peer::Tcp)));
+            let socket = TcpListener::from_std(socket)?;
             loop {
-                let stream = socket.accept().await.map(|(stream, _)| stream);
-                take(app, stream, &router, &mut failing).await;
+                let stream = socket.accept().await.map(|(stream, _)| Box::pin(stream) as Wire);
+                take(app, stream, Peer::Tcp, &mut failing).await;
             }
         }
         Socket::Unix(socket) => {
-            let (socket, router) = (UnixListener::from_std(socket)?, router.layer(Extension(Peer::Unix)));
+            let socket = UnixListener::from_std(socket)?;
             loop {
-                let stream = socket.accept().await.map(|(stream, _)| stream);
-                take(app, stream, &router, &mut failing).await;
+                let stream = socket.accept().await.map(|(stream, _)| Box::pin(stream) as Wire);
+                take(app, stream, Peer::Unix, &mut failing).await;
             }
         }
     }
 }
 
 /// Serves a connection in a task of its own, if there is room for it; one too many is closed at once.
-async fn take<S>(app: &App, stream: std::io::Result<S>, router: &Router, failing: &mut Episode)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn take(app: &Arc<App>, stream: std::io::Result<Wire>, peer: Peer, failing: &mut Episode) {
     match stream {
         Ok(stream) => {
             failing.recovers();
             if let Ok(room) = Arc::clone(&app.connections).try_acquire_owned() {
-                let router = router.clone();
+                let app = Arc::clone(app);
                 tokio::spawn(async move {
-                    converse(stream, router).await;
+                    converse(app, stream, peer).await;
                     drop(room);
                 });
             }
@@ -198,15 +194,15 @@ where
 }
 
 /// Answers the requests of one connection until it ends. What goes wrong there is the client's affair.
-async fn converse<S>(stream: S, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stream = TokioIo::new(Patient::new(stream, WRITE_PATIENCE));
+async fn converse(app: Arc<App>, stream: Wire, peer: Peer) {
+    let answer = service_fn(move |request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(routes::answer(app, peer, request).await) }
+    });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_PATIENCE)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(stream, TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), answer)
         .await;
 }

@@ -1,19 +1,18 @@
 //! Answers that go on: events, and pictures one after the other. Each looks at the newest only; a slow client misses some.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::http::StatusCode;
+use bytes::Bytes;
 use futures_util::stream::unfold;
+use hyper::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::MAX_STREAMS;
 use super::json;
-use super::respond::{Refusal, refuse};
+use super::respond::{Body, Refusal, parts, refuse};
 use super::serve::App;
 use crate::operator::pictures::{Shot, Viewer};
 
@@ -35,9 +34,9 @@ pub fn events(app: Arc<App>, viewer: Option<Viewer>, may_write: bool) -> Body {
     // Without a camera nothing ever comes through this channel.
     let shots = viewer.as_ref().map_or_else(|| watch::channel(None).1, |viewer| viewer.channel().easel.subscribe());
     let events = Events { app, viewer, shots, next_state: Instant::now(), may_write };
-    Body::from_stream(unfold(events, |mut events| async move {
+    parts(unfold(events, |mut events| async move {
         let text = events.next().await;
-        Some((Ok::<_, Infallible>(Bytes::from(text)), events))
+        Some((Bytes::from(text), events))
     }))
 }
 
@@ -88,9 +87,9 @@ pub fn pictures(app: Arc<App>, viewer: Viewer) -> Result<Body, Refusal> {
     }
     let shots = viewer.channel().easel.subscribe();
     let stream = Stream { viewer, shots, app, begun: false };
-    Ok(Body::from_stream(unfold(stream, |mut stream| async move {
+    Ok(parts(unfold(stream, |mut stream| async move {
         let part = stream.next().await?;
-        Some((Ok::<_, Infallible>(part), stream))
+        Some((part, stream))
     })))
 }
 

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, after, select};
-use ureq::Agent;
+use hyper::header::HeaderName;
+use tokio::time::{sleep, timeout};
 
+use super::QueueEnd;
 use super::event::Event;
+use super::post::{Address, Fault};
 use super::watch::Cameras;
-use crate::clock::Stop;
 use crate::episode::Episode;
 use crate::operator::board::Board;
+use crate::operator::host::Stopping;
 use crate::operator::messages::{Fate, Output};
+use crate::operator::seconds::Seconds;
 use crate::operator::{sandbox, secret};
 
-/// How often cameras are looked at.
-const TICK: Duration = Duration::from_secs(1);
 /// A request, from the look-up of the name to the answer's head.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An event is tried for so long.
@@ -51,8 +52,7 @@ fn pause(failures: u32) -> Duration {
 
 /// Makes requests.
 pub struct Sender {
-    agent: Agent,
-    url: String,
+    address: Address,
     secret: Option<String>,
     device: String,
     board: Arc<Board>,
@@ -60,58 +60,46 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// To `url`, signed with the secret if there is one, on behalf of `device`.
-    pub fn new((url, secret, device): (String, Option<String>, String), board: Arc<Board>) -> Self {
-        let config = Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_idle_connections(0)
-            // The configuration says where to, not the environment.
-            .proxy(None)
-            .user_agent(concat!("cfvit/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: config.into(), url, secret, device, board, failing: Episode::default() }
+    /// To `address`, signed with the secret if there is one, on behalf of `device`.
+    pub fn new((address, secret, device): (Address, Option<String>, String), board: Arc<Board>) -> Self {
+        Self { address, secret, device, board, failing: Episode::default() }
     }
 
     /// Tries to deliver `event` once.
-    fn deliver(&mut self, event: &Event) -> Verdict {
+    async fn deliver(&mut self, event: &Event) -> Verdict {
         let body = event.json(&self.device).to_string();
-        let mut request = self
-            .agent
-            .post(&self.url)
-            .header("Content-Type", "application/json")
-            .header("X-Cfvit-Event", event.id(&self.device));
+        let mut headers = vec![(HeaderName::from_static("x-cfvit-event"), event.id(&self.device))];
         if let Some(secret) = &self.secret {
             let signature = secret::hmac_sha256(secret.as_bytes(), body.as_bytes());
-            request = request.header("X-Cfvit-Signature", format!("sha256={signature}"));
+            headers.push((HeaderName::from_static("x-cfvit-signature"), format!("sha256={signature}")));
         }
-        match request.send(body.as_bytes()) {
-            Ok(response) => {
-                let status = response.status().as_u16();
-                let verdict = Verdict::of(status);
-                match verdict {
-                    Verdict::Delivered => self.recovers(),
-                    Verdict::Later => self.fails(&format!("it answers {status}; trying again for an hour")),
-                    Verdict::Refused => {
-                        self.fails(&format!("it answers {status}, which is a refusal (redirects are not followed)"))
-                    }
-                }
-                verdict
-            }
-            Err(error) => {
-                let cause = if let ureq::Error::Io(cause) = &error { Some(cause) } else { None };
-                let hint = sandbox::hint(cause).map(|hint| format!(": {hint}")).unwrap_or_default();
-                self.fails(&format!("{error}{hint}; trying again for an hour"));
-                Verdict::Later
+        // Where nothing comes in time the connection is dropped.
+        let status = match timeout(PATIENCE, self.address.post(body, headers)).await {
+            Ok(Ok(status)) => status,
+            Ok(Err(fault)) => return self.unreached(&fault.to_string(), Some(&fault)),
+            Err(_) => return self.unreached(&format!("no answer within {} s", PATIENCE.as_secs()), None),
+        };
+        let verdict = Verdict::of(status);
+        match verdict {
+            Verdict::Delivered => self.recovers(),
+            Verdict::Later => self.fails(&format!("it answers {status}; trying again for an hour")),
+            Verdict::Refused => {
+                self.fails(&format!("it answers {status}, which is a refusal (redirects are not followed)"));
             }
         }
+        verdict
+    }
+
+    fn unreached(&mut self, how: &str, fault: Option<&Fault>) -> Verdict {
+        let cause = if let Some(Fault::Connection(cause)) = fault { Some(cause) } else { None };
+        let hint = sandbox::hint(cause).map(|hint| format!(": {hint}")).unwrap_or_default();
+        self.fails(&format!("{how}{hint}; trying again for an hour"));
+        Verdict::Later
     }
 
     fn fails(&mut self, how: &str) {
         if self.failing.fails() {
-            log::warn!("webhook: {}: {how}; frames go on", self.url);
+            log::warn!("webhook: {}: {how}; frames go on", self.address);
         }
     }
 
@@ -122,8 +110,8 @@ impl Sender {
     }
 
     /// What becomes of `event` after its `failures`th failure; `None` if it was delivered or given up.
-    fn attempt(&mut self, event: &Event, failures: u32) -> Option<Duration> {
-        let (fate, next) = match self.deliver(event) {
+    async fn attempt(&mut self, event: &Event, failures: u32) -> Option<Duration> {
+        let (fate, next) = match self.deliver(event).await {
             Verdict::Delivered => (Fate::Sent, None),
             Verdict::Later if event.since.elapsed() < PERSISTENCE => return Some(pause(failures + 1)),
             Verdict::Later | Verdict::Refused => (Fate::Failed, None),
@@ -133,34 +121,31 @@ impl Sender {
     }
 }
 
-/// Until `stop`.
-pub fn run(mut sender: Sender, mut cameras: Cameras, events: &Receiver<Event>, stop: &Stop) {
-    while !stop.is_requested() {
-        cameras.look(Instant::now());
-        let event = select! {
-            recv(stop.receiver()) -> _ => return,
-            recv(events) -> event => event.map_err(|_| RecvTimeoutError::Disconnected),
-            recv(after(TICK)) -> _ => Err(RecvTimeoutError::Timeout),
-        };
-        match event {
-            Ok(event) => persist(&mut sender, &mut cameras, &event, stop),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
+/// Looks at cameras and delivers events, until it is `stopping`.
+pub async fn run(sender: Sender, cameras: Cameras, events: QueueEnd, mut stopping: Stopping) {
+    tokio::select! {
+        () = stopping.wait() => {}
+        () = look(cameras) => {}
+        () = deliver(sender, events) => {}
     }
 }
 
-/// Tries until `event` is delivered or given up, or until `stop`; cameras are looked at meanwhile.
-fn persist(sender: &mut Sender, cameras: &mut Cameras, event: &Event, stop: &Stop) {
-    let mut failures = 0;
-    while let Some(pause) = sender.attempt(event, failures) {
-        failures += 1;
-        let next = Instant::now() + pause;
-        while Instant::now() < next {
-            cameras.look(Instant::now());
-            if stop.wait_until(next.min(Instant::now() + TICK)) {
-                return;
-            }
+/// Looks at cameras once a second, for ever.
+async fn look(mut cameras: Cameras) {
+    let mut seconds = Seconds::new();
+    loop {
+        seconds.next().await;
+        cameras.look(Instant::now());
+    }
+}
+
+/// Tries each event until it is delivered or given up, for ever.
+async fn deliver(mut sender: Sender, events: QueueEnd) {
+    loop {
+        let (event, mut failures) = (events.next().await, 0);
+        while let Some(pause) = sender.attempt(&event, failures).await {
+            failures += 1;
+            sleep(pause).await;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! An HTTP request when the steadied label of a camera changes, and when a camera is lost or comes back. In a thread of its own: a
-//! receiver that hangs holds nobody.
+//! An HTTP request when the steadied label of a camera changes, and when a camera is lost or comes back. A receiver that hangs holds
+//! nobody.
 //!
 //! `POST` of a JSON object (see [`event`]), with the headers `X-Cfvit-Event` (its id; the same at every retry) and, where there is a secret,
 //! `X-Cfvit-Signature: sha256=` and the HMAC-SHA256 of the body. Redirects are not followed. What the receiver cannot take now is tried
@@ -7,95 +7,87 @@
 
 mod delivery;
 pub mod event;
+mod post;
 mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::Notify;
 
 use super::board::Board;
+use super::host::{Stopping, Task};
 use super::messages::{Fate, Messages, Output};
 use super::secret;
-use crate::clock::Stop;
 use crate::config::WebhookSettings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::pipeline::Observer;
 use event::Event;
+use post::Address;
 
 /// So many events wait; of more the oldest are dropped.
 pub const QUEUE: usize = 256;
-/// So long the thread may take to end; then it is left behind.
-const GRACE: Duration = Duration::from_secs(1);
 
-/// The thread, until it is dropped.
-#[derive(Debug)]
-pub struct Webhook {
-    stop: Stop,
-    thread: Option<JoinHandle<()>>,
+/// Tells the changes of `board`, and what the observer sees, until it is `stopping`; `None` where there is no URL.
+///
+/// # Errors
+/// [`Kind::Config`] when the secret cannot be read, or the URL has no such parts as can be asked.
+pub fn start(
+    board: &Arc<Board>,
+    settings: &WebhookSettings,
+    stopping: Stopping,
+) -> Result<Option<(Task, Box<dyn Observer>)>> {
+    let Some(url) = &settings.url else { return Ok(None) };
+    let Some(address) = Address::of(url) else {
+        let message = format!("webhook.url: expected http://HOST, http://HOST:PORT, and perhaps a path, found {url}");
+        return Err(Error::new(Kind::Config, message));
+    };
+    let secret = settings.secret_file.as_deref().map(|path| secret::read("webhook.secret_file", path)).transpose()?;
+    board.messages.show(Output::Webhook);
+    let (queue, events) = Queue::new(Arc::clone(board));
+    let observer = watch::Labels::new(board.facts.labels.clone(), queue.clone());
+    let cameras = watch::Cameras::new(Arc::clone(board), queue);
+    let device = secret::device_id(Path::new("/"));
+    log::info!("webhook: {address}");
+    let sender = delivery::Sender::new((address, secret, device), Arc::clone(board));
+    let task = delivery::run(sender, cameras, events, stopping);
+    Ok(Some((Box::pin(task), Box::new(observer))))
 }
 
-impl Webhook {
-    /// Tells the changes of `board`, and what the observer sees; `None` where there is no URL, or no thread (logged).
-    ///
-    /// # Errors
-    /// [`crate::error::Kind::Config`] when the secret cannot be read.
-    pub fn start(board: &Arc<Board>, settings: &WebhookSettings) -> Result<Option<(Self, Box<dyn Observer>)>> {
-        let Some(url) = settings.url.clone() else { return Ok(None) };
-        let secret =
-            settings.secret_file.as_deref().map(|path| secret::read("webhook.secret_file", path)).transpose()?;
-        board.messages.show(Output::Webhook);
-        let (queue, events) = Queue::new(Arc::clone(board));
-        let observer = watch::Labels::new(board.facts.labels.clone(), queue.clone());
-        let cameras = watch::Cameras::new(Arc::clone(board), queue);
-        let device = secret::device_id(Path::new("/"));
-        let sender = delivery::Sender::new((url.clone(), secret, device), Arc::clone(board));
-        let stop = Stop::new();
-        let stopped = stop.clone();
-        let run = move || delivery::run(sender, cameras, &events, &stopped);
-        match std::thread::Builder::new().name("webhook".to_owned()).spawn(run) {
-            Ok(thread) => {
-                log::info!("webhook: {url}");
-                Ok(Some((Self { stop, thread: Some(thread) }, Box::new(observer))))
-            }
-            Err(error) => {
-                log::warn!("no webhook: cannot start a thread: {error}; frames go on");
-                Ok(None)
-            }
-        }
-    }
-}
-
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        self.stop.request();
-        let (Some(thread), end) = (self.thread.take(), Instant::now() + GRACE) else { return };
-        while !thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if thread.is_finished() {
-            // A panic of it has been printed.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Events on their way to the thread. Whoever puts one there never waits: where it is full, the oldest makes room.
+/// Events on their way to the task. Whoever puts one there never waits: where it is full, the oldest makes room.
 #[derive(Clone, Debug)]
 pub struct Queue {
     near: Sender<Event>,
     /// Takes the oldest away.
     far: Receiver<Event>,
+    waker: Arc<Notify>,
     board: Arc<Board>,
 }
 
+/// Where events come out.
+#[derive(Debug)]
+pub struct QueueEnd(Receiver<Event>, Arc<Notify>);
+
+impl QueueEnd {
+    /// Waits for the oldest event.
+    pub async fn next(&self) -> Event {
+        loop {
+            match self.0.try_recv() {
+                Ok(event) => return event,
+                // What was put there meanwhile has left a permit, so that this ends at once.
+                Err(_) => self.1.notified().await,
+            }
+        }
+    }
+}
+
 impl Queue {
-    /// An empty one, and where events come out.
-    fn new(board: Arc<Board>) -> (Self, Receiver<Event>) {
-        let (near, far) = bounded(QUEUE);
-        (Self { near, far: far.clone(), board }, far)
+    /// An empty one, and its other end.
+    fn new(board: Arc<Board>) -> (Self, QueueEnd) {
+        let ((near, far), waker) = (bounded(QUEUE), Arc::<Notify>::default());
+        let end = QueueEnd(far.clone(), Arc::clone(&waker));
+        (Self { near, far, waker, board }, end)
     }
 
     fn messages(&self) -> &Messages {
@@ -109,7 +101,7 @@ impl Queue {
         for _ in 0..QUEUE {
             let Some(next) = event.take() else { return };
             match self.near.try_send(next) {
-                Ok(()) => return,
+                Ok(()) => return self.waker.notify_one(),
                 Err(TrySendError::Full(back)) => event = Some(back),
                 Err(TrySendError::Disconnected(_)) => break,
             }
@@ -134,7 +126,7 @@ mod tests {
         for number in 0..QUEUE + 3 {
             queue.push(Event::now(&number.to_string(), Change::Camera { online: true }));
         }
-        let cameras: Vec<String> = events.try_iter().map(|event| event.camera).collect();
+        let cameras: Vec<String> = events.0.try_iter().map(|event| event.camera).collect();
         assert_eq!((cameras.len(), cameras[0].as_str()), (QUEUE, "3"));
         assert_eq!(cameras.last(), Some(&(QUEUE + 2).to_string()));
         assert_eq!(board.messages.counted(Output::Webhook, Fate::Dropped), 3);
