@@ -101,6 +101,13 @@ fn is_topic(topic: &str) -> bool {
 }
 
 fn is_url(url: &str) -> bool {
-    let is_host = |rest: &str| rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
-    url.strip_prefix("http://").is_some_and(is_host) && url.bytes().all(|byte| byte.is_ascii_graphic())
+    let Some(rest) = url.strip_prefix("http://").filter(|rest| rest.bytes().all(|byte| byte.is_ascii_graphic())) else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let end = host.find(']').map_or_else(|| host.find(':').unwrap_or(host.len()), |bracket| bracket + 1);
+    let (name, port) = host.split_at(end);
+    let is_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[') && (port.is_empty() || is_port(port))
 }

@@ -115,6 +115,8 @@ fn every_error_has_its_line_its_key_and_what_was_expected_and_found() {
         ("[mqtt]\npassword = \"secret\"", 2, "unknown field `password`"),
         ("[webhook]\nurl = \"https://a\"", 2, "webhook.url: expected a URL that begins with http://"),
         ("[webhook]\nurl = \"http:///etc\"", 2, "found \"http:///etc\""),
+        ("[webhook]\nurl = \"http://a:99999/\"", 2, "found \"http://a:99999/\""),
+        ("[webhook]\nurl = \"http://[::1]x/\"", 2, "found \"http://[::1]x/\""),
         ("[events]\nsocket = true", 2, "events.socket: expected a file, or \"none\", found true"),
         ("[web]\nenabled = 1", 2, "web.enabled: expected true or false, found 1"),
         (
