@@ -603,12 +603,15 @@ function niceTop(value) {
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((top) => top >= value * 0.999);
 }
 
+// How a value of a line is written.
+const said = (chart, index) => (chart.says ? chart.says[index] : chart.text);
+
 function showChart(figure, chart, lines, history) {
   const [caption, drawing, details] = figure.children;
   const measured = lines.flat().filter(known);
   const last = lines.map((line) => line.findLast(known));
   lines.forEach((_, index) => {
-    const text = known(last[index]) ? (chart.says ? chart.says[index] : chart.text)(last[index]) : "not measured";
+    const text = known(last[index]) ? said(chart, index)(last[index]) : "not measured";
     caption.children[index + 1].textContent = `${chart.lines[index][1]} ${text}`;
   });
   drawing.setAttribute("aria-label", `${chart.title}: ${caption.textContent}`);
@@ -656,7 +659,7 @@ function table(chart, lines, history) {
   for (let index = history.time_ms.length - 1; index >= 0; index -= step) {
     const row = element("tr");
     row.append(element("th", clock(history.time_ms[index])));
-    for (const line of lines) row.append(element("td", known(line[index]) ? chart.text(line[index]) : "–"));
+    lines.forEach((line, which) => row.append(element("td", known(line[index]) ? said(chart, which)(line[index]) : "–")));
     made.append(row);
   }
   return made;
