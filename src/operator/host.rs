@@ -77,11 +77,12 @@ impl Host {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    // Names are looked up in a thread of their own, which ends soon after. One that is not found for long must not keep another waiting.
+    // Names are looked up, and examples written, in threads of their own, which end soon after. A broker's and a receiver's name that are
+    // not found for long must keep nobody else waiting.
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(2)
+        .max_blocking_threads(4)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
 }

@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 /// Where requests go to: an `http://` URL in parts. Shown without a user's name and password.
 #[derive(Debug)]
 pub struct Address {
+    /// The host, and the port where the URL names one.
+    authority: String,
+    /// Without the brackets of an IPv6 address.
     host: String,
     port: u16,
     /// The path and the query.
@@ -27,8 +30,7 @@ pub struct Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, path, .. } = self;
-        write!(f, "http://{host}:{port}{path}")
+        write!(f, "http://{}{}", self.authority, self.path)
     }
 }
 
@@ -37,15 +39,21 @@ impl Address {
     pub fn of(url: &str) -> Option<Self> {
         let url: Uri = url.parse().ok()?;
         let authority = url.authority()?;
-        let login = authority.as_str().rsplit_once('@').map(|(login, _)| format!("Basic {}", STANDARD.encode(login)));
+        let (login, named) = match authority.as_str().rsplit_once('@') {
+            Some((login, named)) => (Some(format!("Basic {}", STANDARD.encode(login))), named),
+            None => (None, authority.as_str()),
+        };
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if named == authority.host() => 80,
+            // What is there is no port.
+            None => return None,
+        };
         let path = url.path_and_query().map_or("/", |path| path.as_str());
         Some(Self {
-            host: authority.host().to_owned(),
-            // What is there and is no port must not become 80.
-            port: match authority.as_str().rsplit_once(authority.host())?.1 {
-                "" => 80,
-                port => port.strip_prefix(':')?.parse().ok()?,
-            },
+            authority: named.to_owned(),
+            host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
             path: path.parse().ok()?,
             login: login.map(HeaderValue::try_from).transpose().ok()?,
         })
@@ -56,11 +64,10 @@ impl Address {
     /// # Errors
     /// What went wrong, in words, and the system's error where it was one.
     pub async fn post(&self, body: String, headers: Vec<(HeaderName, String)>) -> Result<u16, Fault> {
-        let name = self.host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((name, self.port)).await.map_err(Fault::Connection)?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Fault::Connection)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::post(self.path.clone())
-            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .header(header::HOST, &self.authority)
             .header(header::USER_AGENT, concat!("cfvit/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONNECTION, "close");
@@ -112,18 +119,19 @@ mod tests {
 
     #[test]
     fn a_url_has_its_parts_and_its_password_is_not_shown() {
-        for (url, shown, login) in [
-            ("http://a", "http://a:80/", None),
-            ("http://a.b:8080/c?d=e", "http://a.b:8080/c?d=e", None),
-            ("http://[::1]:81/a?b=c", "http://[::1]:81/a?b=c", None),
-            ("http://[::1]", "http://[::1]:80/", None),
+        for (url, shown, port, login) in [
+            ("http://a", "http://a/", 80, None),
+            ("http://8:88", "http://8:88/", 88, None),
+            ("http://a.b:8080/c?d=e", "http://a.b:8080/c?d=e", 8080, None),
+            ("http://[::1]:81/a?b=c", "http://[::1]:81/a?b=c", 81, None),
+            ("http://[::1]", "http://[::1]/", 80, None),
             // The example of RFC 7617, section 2.
-            ("http://Aladdin:open@sesame@a/b", "http://a:80/b", Some("Basic QWxhZGRpbjpvcGVuQHNlc2FtZQ==")),
+            ("http://Aladdin:open@sesame@a/b", "http://a/b", 80, Some("Basic QWxhZGRpbjpvcGVuQHNlc2FtZQ==")),
         ] {
             let address = Address::of(url);
-            let found = address.as_ref().map(|address| (address.to_string(), address.login.clone()));
+            let found = address.as_ref().map(|address| (address.to_string(), address.port, address.login.clone()));
             let login = login.map(HeaderValue::from_static);
-            assert_eq!(found, Some((shown.to_owned(), login)), "{url}");
+            assert_eq!(found, Some((shown.to_owned(), port, login)), "{url}");
         }
         for url in ["http://a:99999/", "http://a:b/", "http://", "http://[::1", "/a"] {
             assert!(Address::of(url).is_none(), "{url}");
